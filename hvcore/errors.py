@@ -50,7 +50,7 @@ class ErrorClass(enum.Enum):
     INVALID_ARG = (8, "invalid argument: ")
     OPERATION_FAILED = (9, "operation failed: ")
     XML = (27, "XML error: ")
-    DOM_EXIST = (12, "domain already exists: ")
+    DOM_EXIST = (28, "domain exists already: ")
     OPERATION_DENIED = (29, "operation forbidden: ")
     XML_DETAIL = (35, "")
     SYSTEM = (38, "")
