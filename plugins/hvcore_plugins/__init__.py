@@ -1,0 +1,1 @@
+"""The plugins shipped with hvcore, one file per feature."""

@@ -1,0 +1,1 @@
+"""The test driver of hvcore: domains that live in memory only."""
