@@ -1,0 +1,156 @@
+"""Answers of hypervisor binaries, kept on disk so that a second start need not ask again.
+
+Invariant: an answer is only ever returned for the very file that gave it (path, size, times and
+inode all match), written by the same version of the prober, under the same circumstances of the
+host. Anything else, an unreadable or damaged file included, is a miss and never an error: asking
+again is always right, a wrong answer never is.
+
+A file has one line of header and then its sections, each a JSON text. Sections are decoded when
+they are looked at, since a QEMU's answer is some hundred kilobytes and a program that starts one
+guest needs a tenth of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
+from typing import final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+
+FORMAT: Final = 1
+
+
+@final
+class Sections:
+    """What was stored for one binary: named JSON values, decoded when looked up."""
+
+    __slots__ = ("_body", "_spans")
+
+    def __init__(self, body: bytes, spans: Mapping[str, tuple[int, int]]) -> None:
+        self._body = body
+        self._spans = spans
+
+    def __getitem__(self, name: str) -> Any:
+        start, length = self._spans[name]
+        return json.loads(self._body[start : start + length])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+
+@final
+class ProbeCache:
+    """A directory of answers, one file for each binary.
+
+    :param directory: made with mode 0700 on the first store; files have mode 0600.
+    :param version: version of whoever writes the answers; another version is a miss.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, version: str) -> None:
+        self.directory: Final = Path(directory)
+        self.version: Final = version
+
+    def file_of(self, binary: str | os.PathLike[str]) -> Path:
+        """Return the file in which the answer of a binary is kept."""
+        name = os.fsencode(os.path.abspath(binary))  # noqa: PTH100 - Path.absolute keeps '..'
+        return self.directory / f"{hashlib.sha256(name).hexdigest()}.probe"
+
+    def load(
+        self, binary: str | os.PathLike[str], *, circumstances: Mapping[str, Any] | None = None
+    ) -> Sections | None:
+        """Return what is stored for a binary, or None when it has to be asked.
+
+        :param circumstances: facts beside the binary that the answer depends on (whether KVM is
+            usable, the kernel's release); they must equal the stored ones.
+        """
+        try:
+            key = self._key(binary, circumstances)
+            content = self.file_of(binary).read_bytes()
+        except OSError:
+            return None
+        head, newline, body = content.partition(b"\n")
+        try:
+            header = json.loads(head)
+            if not newline or header["key"] != key or header["crc"] != zlib.crc32(body):
+                return None
+            spans = {name: (start, length) for name, start, length in header["sections"]}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return Sections(body, spans)
+
+    def store(
+        self,
+        binary: str | os.PathLike[str],
+        sections: Mapping[str, Any],
+        *,
+        circumstances: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep the answer of a binary, replacing an older one in one step.
+
+        :raises OSError: when the binary has vanished or the directory cannot be written.
+        """
+        texts = {
+            name: json.dumps(value, separators=(",", ":")).encode()
+            for name, value in sections.items()
+        }
+        spans, start = [], 0
+        for name, text in texts.items():
+            spans.append((name, start, len(text)))
+            start += len(text)
+        body = b"".join(texts.values())
+        header = {
+            "key": self._key(binary, circumstances),
+            "crc": zlib.crc32(body),
+            "sections": spans,
+        }
+        content = json.dumps(header, separators=(",", ":")).encode() + b"\n" + body
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(self.file_of(binary), content)
+
+    def forget(self, binary: str | os.PathLike[str]) -> None:
+        """Drop what is stored for a binary, if anything."""
+        with contextlib.suppress(OSError):
+            self.file_of(binary).unlink()
+
+    def _key(
+        self, binary: str | os.PathLike[str], circumstances: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        path = os.path.abspath(binary)  # noqa: PTH100 - see file_of
+        status = os.stat(path)  # noqa: PTH116 - the path is a string already
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "path": path,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "ctime_ns": status.st_ctime_ns,
+            "inode": status.st_ino,
+            "circumstances": dict(circumstances or {}),
+        }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # mkstemp makes the file with mode 0600. No fsync: after a power cut an empty or short file
+    # is a miss, which is what the checksum is for.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
