@@ -1,0 +1,249 @@
+"""Builds the test guest: a stock kernel with an initramfs of busybox and our own /init.
+
+Nothing is installed and no tool is needed: the modules are found by reading what each says of
+itself, and the archive is written here. The result depends on its inputs alone.
+
+By hand: ``python -m tests.guest.build [FILE]`` writes the initramfs and prints how to boot it.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+EXTRACTED = HERE.parents[1] / "build" / "guest"
+"""Where .ci/run unpacks the kernel package: ``boot/`` and ``lib/modules/`` are below it."""
+
+MARKER = "HVCORE-GUEST-READY"
+"""Printed on the serial console once the guest answers to the power button."""
+
+MODULES = (
+    "button",  # the ACPI power button
+    "evdev",  # /dev/input/event*, which acpid reads
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_scsi",
+    "sd_mod",
+    "sr_mod",
+    "ata_piix",  # IDE disks of i440fx machines
+    "virtio_console",
+    "virtio_balloon",
+    "virtio_rng",
+    "virtio_input",
+    "virtio_mem",
+    "pvpanic_mmio",  # also drives the ISA device, which is found through ACPI
+    "pvpanic_pci",
+)
+"""What the guest loads; dependencies are added, and modules built into the kernel are skipped."""
+
+_NEWC = "070701" + "{:08X}" * 13
+_PT_INTERP = 3
+_TRAILER = "TRAILER!!!"
+
+
+class GuestUnavailableError(Exception):
+    """The guest cannot be built here; the message says which file is missing."""
+
+
+class Kernel(NamedTuple):
+    """A kernel image and the modules that belong to it."""
+
+    image: Path
+    release: str
+    modules: Path
+
+
+class Guest(NamedTuple):
+    """What a domain XML names in ``<kernel>`` and ``<initrd>``."""
+
+    kernel: Path
+    initrd: Path
+
+
+def find_kernel() -> Kernel:
+    """Return the kernel to boot.
+
+    ``HVCORE_TEST_KERNEL`` (a ``vmlinuz-RELEASE`` file) wins over the one that .ci/run unpacked,
+    and that over the newest cloud kernel in /boot.
+
+    :raises GuestUnavailableError: when there is none, or its modules are missing.
+    """
+    named = os.environ.get("HVCORE_TEST_KERNEL")
+    if named:
+        images = [Path(named)]
+    else:
+        images = [
+            image
+            for folder in (EXTRACTED / "boot", Path("/boot"))
+            for image in sorted(folder.glob("vmlinuz-*-cloud-*"), key=_version, reverse=True)
+        ]
+    if not images:
+        raise GuestUnavailableError("no cloud kernel in /boot, and HVCORE_TEST_KERNEL is not set")
+    image = images[0]
+    if not os.access(image, os.R_OK):
+        raise GuestUnavailableError(f"kernel {image} is missing or not readable")
+    release = image.name.removeprefix("vmlinuz-")
+    for root in (image.parent.parent, Path("/")):
+        modules = root / "lib" / "modules" / release
+        if modules.is_dir():
+            return Kernel(image, release, modules)
+    raise GuestUnavailableError(f"no modules for kernel {image} (lib/modules/{release})")
+
+
+def _version(image: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", image.name)]
+
+
+def find_busybox() -> Path:
+    """Return a statically linked busybox.
+
+    :raises GuestUnavailableError: when there is none.
+    """
+    found = os.environ.get("HVCORE_TEST_BUSYBOX") or shutil.which("busybox")
+    if not found:
+        raise GuestUnavailableError("no busybox found (Debian: busybox-static)")
+    if _has_interpreter(Path(found).read_bytes()):
+        raise GuestUnavailableError(f"{found} is not statically linked (Debian: busybox-static)")
+    return Path(found)
+
+
+def _has_interpreter(program: bytes) -> bool:
+    """Tell whether a 64-bit ELF program asks for a dynamic loader, which the initramfs lacks."""
+    (table,) = struct.unpack_from("<Q", program, 0x20)
+    size, count = struct.unpack_from("<HH", program, 0x36)
+    kinds = (struct.unpack_from("<I", program, table + i * size)[0] for i in range(count))
+    return _PT_INTERP in kinds
+
+
+def _content(module: Path) -> bytes:
+    raw = module.read_bytes()
+    return lzma.decompress(raw) if module.suffix == ".xz" else raw
+
+
+def load_order(folder: Path, wanted: tuple[str, ...] = MODULES) -> dict[str, bytes]:
+    """Return the modules to load by name, each after what it depends on.
+
+    modules.dep would say this too, but it is made when a kernel package is installed, and the
+    kernel may only have been unpacked.
+
+    :param folder: ``lib/modules/RELEASE`` of the kernel.
+    :raises GuestUnavailableError: when a module is neither there nor built in.
+    """
+    present = {
+        path.name.partition(".ko")[0].replace("-", "_"): path for path in folder.rglob("*.ko*")
+    }
+    builtin = {
+        Path(line).stem.replace("-", "_")
+        for line in (folder / "modules.builtin").read_text().split()
+    }
+    order: dict[str, bytes] = {}
+
+    def add(name: str) -> None:
+        if name in order or name in builtin:
+            return
+        if name not in present:
+            raise GuestUnavailableError(f"kernel {folder.name} has no module {name}")
+        content = _content(present[name])
+        depends = re.search(rb"\0depends=([^\0]*)\0", content)
+        for dependency in depends[1].decode().split(",") if depends else []:
+            if dependency:
+                add(dependency.replace("-", "_"))
+        order[name] = content
+
+    for name in wanted:
+        add(name)
+    return order
+
+
+class Archive:
+    """A cpio archive in the ``newc`` format, as the kernel's initramfs loader reads it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._entries = 0
+
+    def _add(
+        self, path: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)
+    ) -> None:
+        self._entries += 1
+        name = path.encode() + b"\0"
+        # Fields: inode, mode, uid, gid, links, mtime, size, device, device number, name, checksum.
+        head = _NEWC.format(
+            self._entries, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(name), 0
+        ).encode()
+        for part in (head + name, content):
+            self._parts.append(part + b"\0" * (-len(part) % 4))
+
+    def folder(self, path: str) -> None:
+        """Add a folder; the archive lists folders before what is in them."""
+        self._add(path, stat.S_IFDIR | 0o755)
+
+    def file(self, path: str, content: bytes, mode: int = 0o755) -> None:
+        """Add a regular file."""
+        self._add(path, stat.S_IFREG | mode, content)
+
+    def character(self, path: str, major: int, minor: int) -> None:
+        """Add a character device."""
+        self._add(path, stat.S_IFCHR | 0o600, device=(major, minor))
+
+    def finish(self) -> bytes:
+        """Return the whole archive."""
+        self._add(_TRAILER, 0)
+        return b"".join(self._parts)
+
+
+def initramfs(kernel: Kernel, busybox: Path) -> bytes:
+    """Return the initramfs, uncompressed: unpacking costs more than loading under emulation."""
+    archive = Archive()
+    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules"):
+        archive.folder(folder)
+    # The kernel opens the console for /init before devtmpfs is mounted.
+    archive.character("dev/console", 5, 1)
+    archive.file("bin/busybox", busybox.read_bytes())
+    archive.file("init", (HERE / "init.sh").read_bytes())
+    # The name is what acpid runs for the power button.
+    archive.file("etc/acpi/PWRF/00000080", (HERE / "power-button.sh").read_bytes())
+    modules = load_order(kernel.modules)
+    for name, content in modules.items():
+        archive.file(f"modules/{name}.ko", content, 0o644)
+    archive.file("modules/order", "".join(f"{name}.ko\n" for name in modules).encode(), 0o644)
+    return archive.finish()
+
+
+def build(target: Path) -> Guest:
+    """Write the initramfs to ``target`` and return the guest.
+
+    :raises GuestUnavailableError: when the kernel, its modules or busybox are missing.
+    """
+    kernel = find_kernel()
+    target.write_bytes(initramfs(kernel, find_busybox()))
+    return Guest(kernel.image, target)
+
+
+def main(arguments: list[str]) -> int:
+    """Build the guest from the command line."""
+    target = Path(arguments[0]) if arguments else EXTRACTED / "initramfs.cpio"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        guest = build(target)
+    except GuestUnavailableError as error:
+        print(f"no test guest: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"qemu-system-x86_64 -accel tcg -m 256 -nographic -no-reboot -kernel {guest.kernel}"
+        f" -initrd {guest.initrd} -append 'console=ttyS0 hvcore.poweroff=1'"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
