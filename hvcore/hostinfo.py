@@ -1,0 +1,504 @@
+"""What the host is: CPUs, NUMA cells, huge pages, KVM.
+
+Invariant: plain sealed data. `HostInfo.from_system` reads it once from ``/proc`` and ``/sys`` under
+a root that can be another directory; everything else takes a value, so that a test describes the
+host it wants. Sizes are in KiB unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Final
+from typing import Literal
+from typing import final
+from xml.sax.saxutils import escape
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+
+#: names of architectures that the kernel spells in another way than libvirt
+_ARCH_SPELLING: Final = {"amd64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686"}
+
+#: modules that have the parameter for nested virtualization
+_KVM_MODULES: Final = ("kvm_intel", "kvm_amd", "kvm_hv", "kvm")
+
+
+@final
+@attrs.frozen(slots=True)
+class HostThread:
+    """One online CPU of the host, as the scheduler counts them.
+
+    :param siblings: CPUs on the same core, itself included.
+    """
+
+    id: int
+    socket: int = 0
+    die: int = 0
+    cluster: int = 0
+    core: int = 0
+    siblings: tuple[int, ...] = ()
+
+
+@final
+@attrs.frozen(slots=True)
+class Pages:
+    """How many pages of one size (in KiB) there are."""
+
+    size: int
+    count: int
+
+
+@final
+@attrs.frozen(slots=True, kw_only=True)
+class NumaCell:
+    """One NUMA node.
+
+    :param memory: in KiB.
+    :param pages: by size, the system's page size first.
+    :param distances: to every node (itself 10), where the firmware tells.
+    """
+
+    id: int
+    memory: int = 0
+    cpus: tuple[HostThread, ...] = ()
+    pages: tuple[Pages, ...] = ()
+    distances: tuple[tuple[int, int], ...] = ()
+
+
+@final
+@attrs.frozen(slots=True)
+class HugePageMount:
+    """A mounted hugetlbfs.
+
+    :param size: of its pages, in KiB.
+    :param default: whether it is the kernel's default huge page size.
+    """
+
+    path: str
+    size: int
+    default: bool = False
+
+
+@final
+@attrs.frozen(slots=True, kw_only=True)
+class NodeInfo:
+    """The summary that ``virsh nodeinfo`` prints.
+
+    :param memory: in KiB.
+    :param mhz: of the first CPU, 0 when not known.
+    :param sockets: of one cell; ``cores`` of one socket, ``threads`` of one core. Their product
+        with ``cells`` is at least ``cpus``, otherwise one flat socket is reported, as in libvirt.
+    """
+
+    model: str
+    memory: int
+    cpus: int
+    mhz: int
+    cells: int
+    sockets: int
+    cores: int
+    threads: int
+
+
+@final
+@attrs.frozen(slots=True, kw_only=True)
+class GuestMachine:
+    """A machine type in the list of guests; an alias says what it stands for."""
+
+    name: str
+    canonical: str | None = None
+    max_cpus: int = 0
+    deprecated: bool = False
+
+
+@final
+@attrs.frozen(slots=True, kw_only=True)
+class GuestArch:
+    """Guests of one architecture that a driver can run."""
+
+    arch: str
+    word_size: int
+    emulator: str | None = None
+    machines: tuple[GuestMachine, ...] = ()
+    virt_types: tuple[str, ...] = ()
+    os_type: str = "hvm"
+
+
+@final
+@attrs.frozen(slots=True, kw_only=True)
+class HostInfo:
+    """The host.
+
+    :param arch: in libvirt's spelling.
+    :param uuid: the machine's, from its firmware or from ``/etc/machine-id``.
+    :param memory: in KiB.
+    :param page_size: the system's, in KiB.
+    :param page_sizes: all that the host has, in KiB, ascending.
+    :param thp_size: size of a transparent huge page in KiB, 0 when there are none.
+    :param kvm: whether this process can open ``/dev/kvm``.
+    :param kvm_nesting: whether KVM guests can run KVM guests.
+    :param kernel: release and version of the kernel; None for a host that only exists in a test.
+    :param microcode: version of the CPU's microcode, 0 when not known.
+    :param cpu_signature: vendor, model and stepping in one line.
+    :param cpu_offline: CPUs that are present but not in use.
+    """
+
+    arch: str
+    cells: tuple[NumaCell, ...] = ()
+    uuid: str | None = None
+    memory: int = 0
+    page_size: int = 4
+    page_sizes: tuple[int, ...] = (4,)
+    thp_size: int = 0
+    hugepage_mounts: tuple[HugePageMount, ...] = ()
+    kvm: bool = False
+    kvm_nesting: bool = False
+    iommu: bool = False
+    kernel: str | None = None
+    microcode: int = 0
+    cpu_signature: str | None = None
+    cpu_mhz: int = 0
+    cpu_offline: int = 0
+
+    @property
+    def cpus(self) -> tuple[HostThread, ...]:
+        """All online CPUs, by number."""
+        found = {cpu.id: cpu for cell in self.cells for cpu in cell.cpus}
+        return tuple(found[number] for number in sorted(found))
+
+    def cell(self, number: int) -> NumaCell | None:
+        """Return a NUMA node by its id."""
+        return next((cell for cell in self.cells if cell.id == number), None)
+
+    def hugepage_mount(self, size: int | None = None) -> HugePageMount | None:
+        """Return the mount with pages of a size in KiB, or of the default size.
+
+        Without a mount of the default size the first one counts as the default.
+        """
+        if size is not None:
+            return next((m for m in self.hugepage_mounts if m.size == size), None)
+        defaults = [mount for mount in self.hugepage_mounts if mount.default]
+        return next(iter((*defaults, *self.hugepage_mounts)), None)
+
+    @property
+    def nodeinfo(self) -> NodeInfo:
+        """The summary of CPUs and memory."""
+        sockets = cores = threads = 0
+        for cell in self.cells:
+            sockets = max(sockets, len({cpu.socket for cpu in cell.cpus}))
+            for socket in {cpu.socket for cpu in cell.cpus}:
+                members = [cpu for cpu in cell.cpus if cpu.socket == socket]
+                cores = max(cores, len({(cpu.die, cpu.cluster, cpu.core) for cpu in members}))
+            threads = max([threads, *(len(cpu.siblings) or 1 for cpu in cell.cpus)])
+        cells = len([cell for cell in self.cells if cell.cpus]) or 1
+        total = len(self.cpus) + self.cpu_offline
+        if cells * sockets * cores * threads != total:
+            cells, sockets, cores, threads = 1, 1, total, 1
+        return NodeInfo(
+            model=self.arch,
+            memory=self.memory,
+            cpus=len(self.cpus),
+            mhz=self.cpu_mhz,
+            cells=cells,
+            sockets=sockets,
+            cores=cores,
+            threads=threads,
+        )
+
+    def to_xml(
+        self,
+        guests: Iterable[GuestArch] = (),
+        *,
+        migration: Literal["offline", "live"] | None = None,
+    ) -> str:
+        """Return the document of ``virsh capabilities``.
+
+        :param guests: what the drivers can run.
+        :param migration: the best kind of migration that the drivers can do.
+        """
+        lines = ["<host>"]
+        lines += [f"  <uuid>{self.uuid}</uuid>"] if self.uuid else []
+        lines += ["  <cpu>", f"    <arch>{self.arch}</arch>"]
+        sizes = self.page_sizes if self.cells and self.cells[0].pages else ()
+        lines += [f"    <pages unit='KiB' size='{size}'/>" for size in sizes]
+        lines += ["  </cpu>", "  <power_management/>"]
+        lines.append(f"  <iommu support='{'yes' if self.iommu else 'no'}'/>")
+        if migration:
+            live = ["    <live/>"] if migration == "live" else []
+            lines += ["  <migration_features>", *live, "  </migration_features>"]
+        lines += [f"  {line}" for line in self._topology()]
+        blocks = ["\n".join(f"  {line}" for line in [*lines, "</host>"])]
+        blocks += ["\n".join(f"  {line}" for line in _guest_lines(guest)) for guest in guests]
+        return "<capabilities>\n\n" + "".join(f"{b}\n\n" for b in blocks) + "</capabilities>\n"
+
+    def _topology(self) -> Iterator[str]:
+        yield "<topology>"
+        yield f"  <cells num='{len(self.cells)}'>"
+        for cell in self.cells:
+            for line in _cell_lines(cell):
+                yield f"    {line}"
+        yield "  </cells>"
+        yield "</topology>"
+
+    @classmethod
+    def from_system(cls, root: str | os.PathLike[str] = "/") -> HostInfo:
+        """Read what the host is.
+
+        :param root: where ``proc``, ``sys``, ``dev`` and ``etc`` are; anything that is not there
+            is left at its default.
+        """
+        return _System(Path(root)).read()
+
+
+def _cell_lines(cell: NumaCell) -> Iterator[str]:
+    yield f"<cell id='{cell.id}'>"
+    if cell.memory:
+        yield f"  <memory unit='KiB'>{cell.memory}</memory>"
+    for pages in cell.pages:
+        yield f"  <pages unit='KiB' size='{pages.size}'>{pages.count}</pages>"
+    if cell.distances:
+        yield "  <distances>"
+        for number, value in cell.distances:
+            yield f"    <sibling id='{number}' value='{value}'/>"
+        yield "  </distances>"
+    yield f"  <cpus num='{len(cell.cpus)}'>"
+    for cpu in cell.cpus:
+        yield (
+            f"    <cpu id='{cpu.id}' socket_id='{cpu.socket}' die_id='{cpu.die}'"
+            f" cluster_id='{cpu.cluster}' core_id='{cpu.core}'"
+            f" siblings='{_format_numbers(cpu.siblings)}'/>"
+        )
+    yield "  </cpus>"
+    yield "</cell>"
+
+
+def _guest_lines(guest: GuestArch) -> Iterator[str]:
+    yield "<guest>"
+    yield f"  <os_type>{guest.os_type}</os_type>"
+    yield f"  <arch name='{guest.arch}'>"
+    yield f"    <wordsize>{guest.word_size}</wordsize>"
+    if guest.emulator is not None:
+        yield f"    <emulator>{escape(guest.emulator)}</emulator>"
+    for machine in guest.machines:
+        marks = f" canonical='{escape(machine.canonical)}'" if machine.canonical else ""
+        marks += f" maxCpus='{machine.max_cpus}'" if machine.max_cpus else ""
+        marks += " deprecated='yes'" if machine.deprecated else ""
+        yield f"    <machine{marks}>{escape(machine.name)}</machine>"
+    for virt_type in guest.virt_types:
+        yield f"    <domain type='{virt_type}'/>"
+    yield "  </arch>"
+    yield "</guest>"
+
+
+def _parse_numbers(text: str) -> tuple[int, ...]:
+    """Read the kernel's list of numbers: ``0-3,8``."""
+    numbers: list[int] = []
+    for part in text.replace("\n", "").split(","):
+        if part.strip():
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)
+
+
+def _format_numbers(numbers: tuple[int, ...]) -> str:
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+@final
+class _System:
+    """The files of ``/proc`` and ``/sys`` under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.devices = root / "sys/devices/system"
+        self.meminfo = dict(self._meminfo(root / "proc/meminfo"))
+        self.page_size = os.sysconf("SC_PAGE_SIZE") // 1024
+
+    def read(self) -> HostInfo:
+        cpuinfo = self._cpuinfo()
+        online = self._online()
+        nodes = [self._cell(number, frozenset(online)) for number in self._nodes()]
+        cells = tuple(nodes) or (self._only_cell(online),)
+        # As libvirt: what the nodes have together, which can be less than the kernel's total.
+        memory = sum(cell.memory for cell in cells) or self.meminfo.get("MemTotal", 0)
+        present = _parse_numbers(self._text(self.devices / "cpu/present") or "")
+        kernel = os.uname()
+        return HostInfo(
+            arch=_arch(kernel.machine),
+            uuid=self._uuid(),
+            memory=memory,
+            cells=cells,
+            page_size=self.page_size,
+            page_sizes=tuple(sorted({self.page_size, *self._huge(self.root / "sys/kernel/mm")})),
+            thp_size=self._number(
+                self.root / "sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 0
+            )
+            // 1024,
+            hugepage_mounts=tuple(self._mounts()),
+            kvm=os.access(self.root / "dev/kvm", os.R_OK | os.W_OK),
+            kvm_nesting=self._nesting(),
+            iommu=self._has_entries(self.root / "sys/kernel/iommu_groups"),
+            kernel=f"{kernel.release} {kernel.version}",
+            microcode=int(cpuinfo.get("microcode", "0"), 0),
+            cpu_signature=_signature(cpuinfo),
+            cpu_mhz=int(float(cpuinfo.get("cpu MHz", "0"))),
+            cpu_offline=len(set(present) - set(online)) if present else 0,
+        )
+
+    @staticmethod
+    def _text(path: Path) -> str | None:
+        try:
+            return path.read_text("utf-8", "replace").strip()
+        except OSError:
+            return None
+
+    def _number(self, path: Path, default: int) -> int:
+        try:
+            number = int(self._text(path) or default)
+        except ValueError:
+            return default
+        # The kernel says -1 where the hardware has no such level.
+        return number if number >= 0 else default
+
+    @staticmethod
+    def _has_entries(path: Path) -> bool:
+        try:
+            return any(path.iterdir())
+        except OSError:
+            return False
+
+    def _meminfo(self, path: Path) -> Iterator[tuple[str, int]]:
+        """Yield names and sizes in KiB; a node's file has ``Node 0`` before each name."""
+        for line in (self._text(path) or "").splitlines():
+            name, _, value = line.partition(":")
+            if value.split():
+                with contextlib.suppress(ValueError):
+                    yield name.split()[-1], int(value.split()[0])
+
+    def _cpuinfo(self) -> dict[str, str]:
+        """Return what ``/proc/cpuinfo`` says of the first CPU."""
+        first = (self._text(self.root / "proc/cpuinfo") or "").split("\n\n", 1)[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def _online(self) -> tuple[int, ...]:
+        listed = self._text(self.devices / "cpu/online")
+        if listed:
+            return _parse_numbers(listed)
+        found = (path.name.removeprefix("cpu") for path in self.devices.glob("cpu/cpu[0-9]*"))
+        return tuple(sorted(int(name) for name in found if name.isdecimal()))
+
+    def _nodes(self) -> tuple[int, ...]:
+        found = (path.name.removeprefix("node") for path in self.devices.glob("node/node[0-9]*"))
+        return tuple(sorted(int(name) for name in found if name.isdecimal()))
+
+    def _cell(self, number: int, online: frozenset[int]) -> NumaCell:
+        folder = self.devices / f"node/node{number}"
+        memory = dict(self._meminfo(folder / "meminfo")).get("MemTotal", 0)
+        listed = _parse_numbers(self._text(folder / "cpulist") or "")
+        values = [int(value) for value in (self._text(folder / "distance") or "").split()]
+        nodes = self._nodes()
+        return NumaCell(
+            id=number,
+            memory=memory,
+            cpus=tuple(self._thread(cpu) for cpu in listed if cpu in online),
+            pages=self._pages(memory, self._huge(folder)),
+            distances=tuple(zip(nodes, values, strict=True)) if len(values) == len(nodes) else (),
+        )
+
+    def _only_cell(self, online: tuple[int, ...]) -> NumaCell:
+        """Return the one cell of a host without NUMA; libvirt gives it no page sizes."""
+        return NumaCell(
+            id=0,
+            memory=self.meminfo.get("MemTotal", 0),
+            cpus=tuple(self._thread(cpu) for cpu in online),
+        )
+
+    def _thread(self, number: int) -> HostThread:
+        folder = self.devices / f"cpu/cpu{number}/topology"
+        return HostThread(
+            number,
+            socket=self._number(folder / "physical_package_id", 0),
+            die=self._number(folder / "die_id", 0),
+            cluster=self._number(folder / "cluster_id", 0),
+            core=self._number(folder / "core_id", 0),
+            siblings=_parse_numbers(self._text(folder / "thread_siblings_list") or str(number)),
+        )
+
+    def _huge(self, folder: Path) -> dict[int, int]:
+        """Return how many huge pages of each size (KiB) there are."""
+        found = {}
+        for path in folder.glob("hugepages/hugepages-*kB"):
+            size = int(path.name.removeprefix("hugepages-").removesuffix("kB"))
+            found[size] = self._number(path / "nr_hugepages", 0)
+        return found
+
+    def _pages(self, memory: int, huge: dict[int, int]) -> tuple[Pages, ...]:
+        taken = sum(size * count for size, count in huge.items())
+        system = Pages(self.page_size, max(memory - taken, 0) // self.page_size)
+        return (system, *(Pages(size, huge[size]) for size in sorted(huge)))
+
+    def _mounts(self) -> Iterator[HugePageMount]:
+        default = self.meminfo.get("Hugepagesize", 0)
+        for line in (self._text(self.root / "proc/mounts") or "").splitlines():
+            fields = line.split()
+            if len(fields) < 4 or fields[2] != "hugetlbfs":
+                continue
+            size = default
+            for option in fields[3].split(","):
+                if option.startswith("pagesize="):
+                    size = _pagesize(option.removeprefix("pagesize="))
+            # The kernel writes blanks in paths as octal escapes.
+            path = fields[1].encode("ascii", "backslashreplace").decode("unicode_escape")
+            yield HugePageMount(path, size, default=size == default)
+
+    def _nesting(self) -> bool:
+        for module in _KVM_MODULES:
+            value = self._text(self.root / f"sys/module/{module}/parameters/nested")
+            if value is not None and value[:1] in {"Y", "y", "1"}:
+                return True
+        return False
+
+    def _uuid(self) -> str | None:
+        for name in ("sys/class/dmi/id/product_uuid", "etc/machine-id"):
+            digits = (self._text(self.root / name) or "").replace("-", "").lower()
+            if len(digits) == 32 and set(digits) <= set("0123456789abcdef"):
+                cuts = (0, 8, 12, 16, 20, 32)
+                return "-".join(digits[a:b] for a, b in itertools.pairwise(cuts))
+        return None
+
+
+def _arch(machine: str) -> str:
+    machine = machine or platform.machine()
+    return _ARCH_SPELLING.get(machine, machine)
+
+
+def _pagesize(text: str) -> int:
+    """Return a mount option's size in KiB: ``2M``, ``1G``, ``2048K`` or bytes."""
+    factors = {"K": 1, "M": 1024, "G": 1024 * 1024}
+    if text[-1:] in factors:
+        return int(text[:-1]) * factors[text[-1]]
+    return int(text) // 1024
+
+
+def _signature(cpuinfo: dict[str, str]) -> str | None:
+    parts = [cpuinfo.get(key) for key in ("vendor_id", "model name")]
+    marks = [(key, cpuinfo.get(key)) for key in ("cpu family", "model", "stepping")]
+    if None in parts or any(value is None for _, value in marks):
+        return None
+    described = [f"{key.removeprefix('cpu ')}: {value}" for key, value in marks]
+    return ", ".join([*(part for part in parts if part is not None), *described])
