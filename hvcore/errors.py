@@ -46,6 +46,7 @@ class ErrorClass(enum.Enum):
 
     INTERNAL = (1, "internal error: ")
     NO_MEMORY = (2, "out of memory: ")
+    NO_CONNECT = (5, "")
     NO_SUPPORT = (3, "this function is not supported by the connection driver: ")
     INVALID_ARG = (8, "invalid argument: ")
     OPERATION_FAILED = (9, "operation failed: ")
@@ -58,6 +59,7 @@ class ErrorClass(enum.Enum):
     NO_NETWORK = (43, "Network not found: ")
     NO_STORAGE_POOL = (49, "Storage pool not found: ")
     NO_STORAGE_VOL = (50, "Storage volume not found: ")
+    OVERFLOW = (82, "numerical overflow: ")
     OPERATION_INVALID = (55, "Requested operation is not valid: ")
     NO_SECRET = (66, "Secret not found: ")
     CONFIG_UNSUPPORTED = (67, "unsupported configuration: ")

@@ -1,1 +1,18 @@
-"""The QEMU driver of hvcore."""
+"""The QEMU driver: hook implementations only, so that finding it costs no import of QMP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from hvcore.registry import Registry
+
+
+@hookimpl
+def hv_register(registry: Registry) -> None:
+    """Add the driver."""
+    from hvcore_qemu.driver import QemuDriver  # noqa: PLC0415 - only when a qemu URI is opened
+
+    registry.add_driver(QemuDriver)

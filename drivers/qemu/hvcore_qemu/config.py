@@ -1,0 +1,58 @@
+"""The driver's settings, named as in libvirt's qemu.conf, with its defaults."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class QemuConfig:
+    """Settings of one connection.
+
+    :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
+    :ivar tls_x509_verify: whether clients must show certificates.
+    """
+
+    lib_dir: str = "/var/lib/hvcore/qemu"
+    channel_target_dir: str = "/run/hvcore/qemu/channel"
+    memory_backing_dir: str = "/var/lib/hvcore/qemu/ram"
+    nvram_dir: str = "/var/lib/hvcore/qemu/nvram"
+    passt_state_dir: str = "/run/hvcore/qemu/passt"
+    dbus_state_dir: str = "/run/hvcore/qemu/dbus"
+    hugetlbfs: tuple[tuple[str, int], ...] = ()
+    privileged: bool = True
+
+    vnc_listen: str = "127.0.0.1"
+    vnc_tls: bool = False
+    vnc_tls_x509_cert_dir: str = "/etc/pki/libvirt-vnc"
+    vnc_tls_x509_verify: bool = False
+    vnc_tls_x509_secret_uuid: str | None = None
+    vnc_password: str | None = None
+    vnc_sasl: bool = False
+    vnc_sasl_dir: str | None = None
+    vnc_allow_host_audio: bool = False
+    vnc_auto_unix_socket: bool = False
+    nographics_allow_host_audio: bool = False
+    spice_listen: str = "127.0.0.1"
+    spice_tls: bool = False
+    spice_tls_x509_cert_dir: str = "/etc/pki/libvirt-spice"
+    spice_password: str | None = None
+    spice_sasl: bool = False
+    spice_sasl_dir: str | None = None
+    spice_auto_unix_socket: bool = False
+    chardev_tls: bool = False
+    chardev_tls_x509_cert_dir: str = "/etc/pki/libvirt-chardev"
+    chardev_tls_x509_verify: bool = False
+    chardev_tls_x509_secret_uuid: str | None = None
+    vxhs_tls: bool = False
+    vxhs_tls_x509_cert_dir: str = "/etc/pki/libvirt-vxhs"
+    vxhs_tls_x509_secret_uuid: str | None = None
+    nbd_tls: bool = False
+    nbd_tls_x509_cert_dir: str = "/etc/pki/libvirt-nbd"
+    nbd_tls_x509_secret_uuid: str | None = None
+    dump_guest_core: bool = False
+    seccomp_sandbox: int = -1
+    log_timestamp: bool = True
+    deprecation_behavior: str = "none"
+    gluster_debug_level: int = 4
+    storage_use_nbdkit: bool = False

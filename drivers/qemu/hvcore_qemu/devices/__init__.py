@@ -1,0 +1,1 @@
+"""One module for each device family: QEMU's defaults, validation and command line."""

@@ -1,0 +1,24 @@
+"""<controller> in QEMU: defaults, validation and command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore.rules.base import Rules
+
+if TYPE_CHECKING:
+    from hvcore_qemu.command import Command
+
+rules = Rules()
+
+
+def global_options(cmd: Command) -> None:
+    """To be written."""
+
+
+def command(cmd: Command) -> None:
+    """To be written."""
+
+
+def ccid(cmd: Command) -> None:
+    """To be written."""

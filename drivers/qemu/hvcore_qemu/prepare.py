@@ -1,0 +1,56 @@
+"""From a sealed definition to a live one that a command line can be built from.
+
+The steps stand in libvirt's order (qemuProcessPrepareDomain, then qemuProcessPrepareHost); each is
+the ``prepare`` function of its family's module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+from typing import Final
+
+import attrs
+
+from hvcore_qemu import addresses
+from hvcore_qemu import aliases
+
+if TYPE_CHECKING:
+    from hvcore.model.domain import Domain
+    from hvcore.registry import Registry
+    from hvcore_qemu.capabilities import QemuCapabilities
+    from hvcore_qemu.config import QemuConfig
+    from hvcore_qemu.resources import Host
+    from hvcore_qemu.resources import Resources
+
+STEPS: Final[tuple[str, ...]] = ()
+"""``module:function`` of each family that has something to prepare, in libvirt's order."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Preparation:
+    """What the ``prepare`` functions work on.
+
+    :ivar domain: the live copy; they may change it.
+    :ivar new: the guest starts afresh (not an incoming migration).
+    """
+
+    domain: Domain
+    caps: QemuCapabilities
+    config: QemuConfig
+    host: Host
+    registry: Registry
+    resources: Resources
+    new: bool = True
+
+
+def prepare(work: Preparation) -> None:
+    """Make ``work.domain`` and ``work.resources`` ready for the command line.
+
+    :raises ValidationFailed: when an address cannot be assigned.
+    """
+    addresses.assign(work.domain, work.caps, new_domain=work.new)
+    aliases.assign(work.domain, work.caps)
+    for step in STEPS:
+        module, _, function = step.partition(":")
+        getattr(import_module(f"hvcore_qemu.{module}"), function)(work)

@@ -1,0 +1,24 @@
+"""All rules of the QEMU driver in one table; the order of modules is libvirt's order of rules."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from hvcore.rules.base import Rules
+
+MODULES: Final = (
+    # sections
+    "sections.base", "sections.machine", "sections.os", "sections.cpu", "sections.memory",
+    "sections.vcpu", "sections.iothread", "sections.numa", "sections.sysinfo", "sections.clock",
+    "sections.power", "sections.launchsecurity",
+    # devices
+    "devices.disk", "devices.interface", "devices.sound", "devices.hostdev", "devices.video",
+    "devices.controller", "devices.smartcard", "devices.chardev", "devices.input",
+    "devices.filesystem", "devices.watchdog", "devices.memballoon", "devices.rng",
+    "devices.nvram", "devices.hub", "devices.shmem", "devices.tpm", "devices.panic",
+    "devices.memory", "devices.redirdev", "devices.iommu", "devices.vsock", "devices.crypto",
+    "devices.pstore", "devices.graphics", "devices.audio", "devices.lease",
+)  # fmt: skip
+
+RULES: Final = Rules.merged(import_module(f"hvcore_qemu.{name}").rules for name in MODULES)

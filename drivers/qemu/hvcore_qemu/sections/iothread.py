@@ -1,0 +1,20 @@
+"""The <iothread> section in QEMU: defaults, validation and command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore.rules.base import Rules
+
+if TYPE_CHECKING:
+    from hvcore_qemu.command import Command
+
+rules = Rules()
+
+
+def iothreads(cmd: Command) -> None:
+    """To be written."""
+
+
+def throttle_groups(cmd: Command) -> None:
+    """To be written."""

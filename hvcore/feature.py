@@ -1,0 +1,123 @@
+"""A feature: an element of the document, its rules, and what each driver makes of it.
+
+A driver without a lowering needs nothing: the core says that it does not support the feature.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import TypeVar
+
+import attrs
+
+from hvcore.errors import Issue
+
+if TYPE_CHECKING:
+    from hvcore.pipeline import Context
+    from hvcore.xml.fields import Element
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _When(enum.Enum):
+    LIVE = "live"
+    COLD = "cold"
+
+
+@attrs.frozen
+class Hotplug:
+    """Whether a feature can come and go while the guest runs, or why not."""
+
+    when: _When
+    reason: str = ""
+
+    @classmethod
+    def COLD(cls, reason: str) -> Hotplug:  # noqa: N802 - reads as a constant with a reason
+        """Only at start, because of ``reason``."""
+        return cls(_When.COLD, reason)
+
+    @classmethod
+    def LIVE(cls) -> Hotplug:  # noqa: N802 - see COLD
+        """At any time."""
+        return cls(_When.LIVE)
+
+
+@attrs.frozen
+class Lowering:
+    """What one driver makes of a feature."""
+
+    driver: str
+    function: Callable[..., Any]
+    requires: frozenset[str]
+    hotplug: Hotplug
+
+
+class Feature:
+    """One feature and all that is known of it.
+
+    :param name: for messages and the feature table, such as ``acpi-generic-initiator``.
+    :param element: the extension class that carries it in the document.
+    """
+
+    def __init__(self, name: str, element: type[Element]) -> None:
+        if element.spec.extends is None:
+            raise TypeError(f"{element.__qualname__} extends no element")
+        self.name = name
+        self.element = element
+        self.lowerings: dict[str, Lowering] = {}
+        self.checks: list[Callable[..., Iterable[Issue] | None]] = []
+        self.post_parses: list[Callable[..., Iterable[Issue] | None]] = []
+
+    def validate(self, rule: _F) -> _F:
+        """Check each use: ``rule(domain, owner, extension, ctx)`` yields issues."""
+        self.checks.append(rule)
+        return rule
+
+    def post_parse(self, rule: _F) -> _F:
+        """Fill in defaults at each use: ``rule(domain, owner, extension, ctx)``."""
+        self.post_parses.append(rule)
+        return rule
+
+    def lower(
+        self, driver: str, *, requires: Iterable[str] = (), hotplug: Hotplug
+    ) -> Callable[[_F], _F]:
+        """Teach ``driver`` the feature: ``function(domain, owner, extension, target)``.
+
+        :param driver: name of the driver, whose documentation says what ``target`` is.
+        :param requires: capability names without which the feature is refused.
+        :param hotplug: whether it can be added to a running guest.
+        """
+
+        def add(function: _F) -> _F:
+            self.lowerings[driver] = Lowering(driver, function, frozenset(requires), hotplug)
+            return function
+
+        return add
+
+    def run(
+        self, rules: list[Callable[..., Iterable[Issue] | None]], domain: Any, owner: Any, ctx: Context
+    ) -> list[Issue]:
+        """Return what ``rules`` report for this feature on ``owner``."""
+        found = self.element.of(owner)
+        issues: list[Issue] = []
+        for extension in found if isinstance(found, list) else [found]:
+            for rule in rules:
+                issues += rule(domain, owner, extension, ctx) or ()
+        return issues
+
+    def refusal(self, driver: str, capabilities: Any) -> Issue | None:
+        """Return why ``driver`` with ``capabilities`` cannot have this feature, or None."""
+        lowering = self.lowerings.get(driver)
+        if lowering is None:
+            return Issue.unsupported(f"driver '{driver}' does not support {self.name}")
+        lacking = [name for name in sorted(lowering.requires) if name not in capabilities]
+        if lacking:
+            return Issue.unsupported(
+                f"{self.name} is not supported by this hypervisor binary",
+                hint=f"the binary lacks: {', '.join(lacking)}",
+            )
+        return None

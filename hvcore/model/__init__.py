@@ -1,0 +1,1 @@
+"""The domain model: what a libvirt domain document says, as typed classes without policy."""

@@ -1,0 +1,125 @@
+"""The <devices> element: one list for each family, in the order in which libvirt writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Final
+
+from hvcore.model.devices.audio import Audio
+from hvcore.model.devices.chardev import Channel
+from hvcore.model.devices.chardev import Console
+from hvcore.model.devices.chardev import Parallel
+from hvcore.model.devices.chardev import Serial
+from hvcore.model.devices.controller import Controller
+from hvcore.model.devices.crypto import Crypto
+from hvcore.model.devices.disk import Disk
+from hvcore.model.devices.filesystem import Filesystem
+from hvcore.model.devices.graphics import Graphics
+from hvcore.model.devices.hostdev import Hostdev
+from hvcore.model.devices.hub import Hub
+from hvcore.model.devices.input import Input
+from hvcore.model.devices.interface import Interface
+from hvcore.model.devices.iommu import Iommu
+from hvcore.model.devices.lease import Lease
+from hvcore.model.devices.memballoon import Memballoon
+from hvcore.model.devices.memory import MemoryDevice
+from hvcore.model.devices.nvram import Nvram
+from hvcore.model.devices.panic import Panic
+from hvcore.model.devices.pstore import Pstore
+from hvcore.model.devices.redirdev import RedirFilter
+from hvcore.model.devices.redirdev import Redirdev
+from hvcore.model.devices.rng import Rng
+from hvcore.model.devices.shmem import Shmem
+from hvcore.model.devices.smartcard import Smartcard
+from hvcore.model.devices.sound import Sound
+from hvcore.model.devices.tpm import Tpm
+from hvcore.model.devices.video import Video
+from hvcore.model.devices.vsock import Vsock
+from hvcore.model.devices.watchdog import Watchdog
+from hvcore.xml.fields import Element
+from hvcore.xml.fields import children
+from hvcore.xml.fields import element
+from hvcore.xml.fields import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvcore.model.devices.base import Device
+
+
+@element("devices")
+class Devices(Element):
+    """All devices of a domain."""
+
+    emulator: str | None = text("emulator", doc="path of the hypervisor binary")
+    disks: list[Disk] = children("disk", Disk)
+    controllers: list[Controller] = children("controller", Controller)
+    leases: list[Lease] = children("lease", Lease)
+    filesystems: list[Filesystem] = children("filesystem", Filesystem)
+    interfaces: list[Interface] = children("interface", Interface)
+    smartcards: list[Smartcard] = children("smartcard", Smartcard)
+    serials: list[Serial] = children("serial", Serial)
+    parallels: list[Parallel] = children("parallel", Parallel)
+    consoles: list[Console] = children("console", Console)
+    channels: list[Channel] = children("channel", Channel)
+    inputs: list[Input] = children("input", Input)
+    tpms: list[Tpm] = children("tpm", Tpm)
+    graphics: list[Graphics] = children("graphics", Graphics)
+    sounds: list[Sound] = children("sound", Sound)
+    audios: list[Audio] = children("audio", Audio)
+    videos: list[Video] = children("video", Video)
+    hostdevs: list[Hostdev] = children("hostdev", Hostdev)
+    redirdevs: list[Redirdev] = children("redirdev", Redirdev)
+    redirfilters: list[RedirFilter] = children("redirfilter", RedirFilter)
+    hubs: list[Hub] = children("hub", Hub)
+    watchdogs: list[Watchdog] = children("watchdog", Watchdog)
+    memballoons: list[Memballoon] = children("memballoon", Memballoon)
+    rngs: list[Rng] = children("rng", Rng)
+    nvrams: list[Nvram] = children("nvram", Nvram)
+    panics: list[Panic] = children("panic", Panic)
+    shmems: list[Shmem] = children("shmem", Shmem)
+    memories: list[MemoryDevice] = children("memory", MemoryDevice)
+    cryptos: list[Crypto] = children("crypto", Crypto)
+    iommus: list[Iommu] = children("iommu", Iommu)
+    vsocks: list[Vsock] = children("vsock", Vsock)
+    pstores: list[Pstore] = children("pstore", Pstore)
+
+    def walk(self) -> Iterator[Device]:
+        """Yield every device in the order in which libvirt visits them."""
+        for name in VISITED:
+            yield from getattr(self, name)
+
+
+VISITED: Final = (
+    "disks",
+    "interfaces",
+    "sounds",
+    "hostdevs",
+    "videos",
+    "controllers",
+    "smartcards",
+    "serials",
+    "parallels",
+    "channels",
+    "consoles",
+    "inputs",
+    "filesystems",
+    "watchdogs",
+    "memballoons",
+    "rngs",
+    "nvrams",
+    "hubs",
+    "shmems",
+    "tpms",
+    "panics",
+    "memories",
+    "redirdevs",
+    "iommus",
+    "vsocks",
+    "cryptos",
+    "pstores",
+    "graphics",
+    "audios",
+    "leases",
+)
+"""Names of the lists in visiting order (libvirt's virDomainDeviceInfoIterate)."""

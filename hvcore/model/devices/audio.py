@@ -1,0 +1,11 @@
+"""The <audio> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("audio")
+class Audio(Device):
+    """A audio."""

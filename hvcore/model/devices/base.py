@@ -1,0 +1,183 @@
+"""What every device shares: alias, boot order, ROM, address."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from typing import Literal
+
+from hvcore.xml.codecs import ENUM
+from hvcore.xml.codecs import HEX
+from hvcore.xml.codecs import INTEGER
+from hvcore.xml.codecs import ONOFF
+from hvcore.xml.codecs import POSITIVE
+from hvcore.xml.codecs import STR
+from hvcore.xml.codecs import UINT
+from hvcore.xml.codecs import UINT0
+from hvcore.xml.codecs import YESNO
+from hvcore.xml.fields import Element
+from hvcore.xml.fields import attr
+from hvcore.xml.fields import choice
+from hvcore.xml.fields import element
+
+AddressType = Literal[
+    "pci", "drive", "virtio-serial", "ccid", "usb", "spapr-vio", "virtio-s390", "ccw",
+    "virtio-mmio", "isa", "dimm", "unassigned",
+]  # fmt: skip
+
+
+@element("address")
+class Address(Element):
+    """Where a device sits; the class tells the kind of bus."""
+
+    selector: ClassVar[str | None] = "type"
+    type: ClassVar[str]
+
+
+@element("address")
+class PciAddress(Address):
+    """An address on a PCI or PCIe bus; all zero means not yet assigned."""
+
+    type: ClassVar[str] = "pci"
+
+    domain: int | None = attr("@domain", HEX(4), doc="PCI domain (segment), 0 to 0xffff")
+    bus: int | None = attr("@bus", HEX(2), doc="index of the PCI controller")
+    slot: int | None = attr("@slot", HEX(2), doc="slot on the bus, 0 to 31")
+    function: int | None = attr(
+        "@function", INTEGER(0, 2**32 - 1, base=0, form="#x"), doc="function of the slot, 0 to 7"
+    )
+    multifunction: bool | None = attr("@multifunction", ONOFF, doc="more functions follow")
+    zpci_uid: int | None = attr("zpci/@uid", HEX(4), doc="s390x: user-defined identifier")
+    zpci_fid: int | None = attr("zpci/@fid", HEX(8), doc="s390x: function identifier")
+
+
+@element("address")
+class DriveAddress(Address):
+    """A place on the bus of a disk controller."""
+
+    type: ClassVar[str] = "drive"
+
+    controller: int | None = attr("@controller", UINT, default=0)
+    bus: int | None = attr("@bus", UINT, default=0)
+    target: int | None = attr("@target", UINT, default=0)
+    unit: int | None = attr("@unit", UINT, default=0)
+
+
+@element("address")
+class VirtioSerialAddress(Address):
+    """A port of a virtio-serial controller."""
+
+    type: ClassVar[str] = "virtio-serial"
+
+    controller: int | None = attr("@controller", UINT, default=0)
+    bus: int | None = attr("@bus", UINT, default=0)
+    port: int | None = attr("@port", UINT, default=0)
+
+
+@element("address")
+class CcidAddress(Address):
+    """A slot of a smartcard controller."""
+
+    type: ClassVar[str] = "ccid"
+
+    controller: int | None = attr("@controller", UINT, default=0)
+    slot: int | None = attr("@slot", UINT, default=0)
+
+
+@element("address")
+class UsbAddress(Address):
+    """A port of a USB controller or hub; ``port`` is a path such as ``1.2``."""
+
+    type: ClassVar[str] = "usb"
+
+    bus: int | None = attr("@bus", UINT, default=0)
+    port: str | None = attr("@port", STR)
+    device: int | None = attr("@device", UINT)
+
+
+@element("address")
+class SpaprVioAddress(Address):
+    """A register of the pSeries virtual I/O bus."""
+
+    type: ClassVar[str] = "spapr-vio"
+
+    reg: int | None = attr("@reg", HEX(8))
+
+
+@element("address")
+class CcwAddress(Address):
+    """A channel subsystem address of s390x."""
+
+    type: ClassVar[str] = "ccw"
+
+    cssid: int | None = attr("@cssid", INTEGER(0, 0xFE, base=0, form="#x"))
+    ssid: int | None = attr("@ssid", INTEGER(0, 3, base=0, form="#x"))
+    devno: int | None = attr("@devno", HEX(4, high=0xFFFF))
+
+
+@element("address")
+class VirtioMmioAddress(Address):
+    """A transport in memory-mapped I/O, chosen by the machine."""
+
+    type: ClassVar[str] = "virtio-mmio"
+
+
+@element("address")
+class VirtioS390Address(Address):
+    """The former virtio transport of s390x; read, never written."""
+
+    type: ClassVar[str] = "virtio-s390"
+
+
+@element("address")
+class IsaAddress(Address):
+    """Ports and interrupt of an ISA device."""
+
+    type: ClassVar[str] = "isa"
+
+    iobase: int | None = attr("@iobase", INTEGER(0, 2**32 - 1, base=16, form="#x"))
+    irq: int | None = attr("@irq", INTEGER(0, 2**32 - 1, base=16, form="#x"))
+
+
+@element("address")
+class DimmAddress(Address):
+    """A slot for a memory module, and where it is mapped."""
+
+    type: ClassVar[str] = "dimm"
+
+    slot: int | None = attr("@slot", UINT, default=0)
+    base: int | None = attr("@base", INTEGER(0, 2**64 - 1, base=16, form="#x"), omit=(0,))
+
+
+@element("address")
+class UnassignedAddress(Address):
+    """The device is deliberately not part of the guest."""
+
+    type: ClassVar[str] = "unassigned"
+
+
+ADDRESSES: dict[str, type[Element]] = {
+    cls.type: cls
+    for cls in (
+        PciAddress, DriveAddress, VirtioSerialAddress, CcidAddress, UsbAddress, SpaprVioAddress,
+        VirtioS390Address, CcwAddress, VirtioMmioAddress, IsaAddress, DimmAddress,
+        UnassignedAddress,
+    )
+}  # fmt: skip
+
+
+@element("")
+class Device(Element):
+    """Base of all devices."""
+
+    boot_order: int | None = attr("boot/@order", POSITIVE, doc="position in the boot order, from 1")
+    boot_loadparm: str | None = attr("boot/@loadparm", STR, doc="s390x: parameter of the loader")
+    alias: str | None = attr("alias/@name", STR, doc="identifier of the device in the monitor")
+    master_startport: int | None = attr("master/@startport", UINT, doc="first port of a USB companion")
+    rom_enabled: bool | None = attr("rom/@enabled", YESNO)
+    rom_bar: bool | None = attr("rom/@bar", ONOFF)
+    rom_file: str | None = attr("rom/@file", STR)
+    acpi_index: int | None = attr("acpi/@index", UINT0, omit=(0,))
+    address: Address | None = choice(
+        "address", "@type", ADDRESSES,
+        refused="unknown address type '{value}'",
+    )  # fmt: skip

@@ -1,0 +1,11 @@
+"""The <controller> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("controller")
+class Controller(Device):
+    """A controller."""

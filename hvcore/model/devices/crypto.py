@@ -1,0 +1,11 @@
+"""The <crypto> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("crypto")
+class Crypto(Device):
+    """A crypto."""

@@ -1,0 +1,11 @@
+"""The <disk> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("disk")
+class Disk(Device):
+    """A disk."""

@@ -1,0 +1,11 @@
+"""The <graphics> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("graphics")
+class Graphics(Device):
+    """A graphics."""

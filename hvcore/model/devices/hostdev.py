@@ -1,0 +1,11 @@
+"""The <hostdev> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("hostdev")
+class Hostdev(Device):
+    """A hostdev."""

@@ -1,0 +1,11 @@
+"""The <hub> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("hub")
+class Hub(Device):
+    """A hub."""

@@ -1,0 +1,11 @@
+"""The <input> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("input")
+class Input(Device):
+    """A input."""

@@ -1,0 +1,11 @@
+"""The <interface> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("interface")
+class Interface(Device):
+    """A interface."""

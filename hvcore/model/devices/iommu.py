@@ -1,0 +1,11 @@
+"""The <iommu> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("iommu")
+class Iommu(Device):
+    """A iommu."""

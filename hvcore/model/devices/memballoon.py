@@ -1,0 +1,11 @@
+"""The <memballoon> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("memballoon")
+class Memballoon(Device):
+    """A memballoon."""

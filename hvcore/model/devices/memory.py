@@ -1,0 +1,11 @@
+"""The <memory> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("memory")
+class MemoryDevice(Device):
+    """A memory."""

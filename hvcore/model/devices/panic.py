@@ -1,0 +1,11 @@
+"""The <panic> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("panic")
+class Panic(Device):
+    """A panic."""

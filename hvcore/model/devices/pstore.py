@@ -1,0 +1,11 @@
+"""The <pstore> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("pstore")
+class Pstore(Device):
+    """A pstore."""

@@ -1,0 +1,11 @@
+"""The <rng> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("rng")
+class Rng(Device):
+    """A rng."""

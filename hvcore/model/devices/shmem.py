@@ -1,0 +1,11 @@
+"""The <shmem> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("shmem")
+class Shmem(Device):
+    """A shmem."""

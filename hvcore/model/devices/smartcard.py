@@ -1,0 +1,11 @@
+"""The <smartcard> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("smartcard")
+class Smartcard(Device):
+    """A smartcard."""

@@ -1,0 +1,11 @@
+"""The <sound> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("sound")
+class Sound(Device):
+    """A sound."""

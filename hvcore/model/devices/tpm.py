@@ -1,0 +1,11 @@
+"""The <tpm> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("tpm")
+class Tpm(Device):
+    """A tpm."""

@@ -1,0 +1,11 @@
+"""The <video> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("video")
+class Video(Device):
+    """A video."""

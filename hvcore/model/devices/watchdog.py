@@ -1,0 +1,11 @@
+"""The <watchdog> element."""
+
+from __future__ import annotations
+
+from hvcore.model.devices.base import Device
+from hvcore.xml.fields import element
+
+
+@element("watchdog")
+class Watchdog(Device):
+    """A watchdog."""

@@ -1,0 +1,114 @@
+"""The <domain> element: identity, memory, and one attribute for each section."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from typing import Literal
+
+from hvcore.model.blkiotune import BlkioTune
+from hvcore.model.clock import Clock
+from hvcore.model.cpu import Cpu
+from hvcore.model.cputune import CpuTune
+from hvcore.model.devices import Devices
+from hvcore.model.features import Features
+from hvcore.model.iothread import DefaultIOThread
+from hvcore.model.iothread import IOThread
+from hvcore.model.iothread import ThrottleGroup
+from hvcore.model.launchsecurity import Keywrap
+from hvcore.model.launchsecurity import LaunchSecurity
+from hvcore.model.memory import MemoryBacking
+from hvcore.model.memory import MemoryTuning
+from hvcore.model.metadata import METADATA
+from hvcore.model.numatune import NumaTune
+from hvcore.model.os import IdMap
+from hvcore.model.os import Os
+from hvcore.model.power import Perf
+from hvcore.model.power import PowerManagement
+from hvcore.model.resource import Resource
+from hvcore.model.seclabel import Seclabel
+from hvcore.model.sysinfo import SysInfo
+from hvcore.model.vcpu import Vcpu
+from hvcore.model.vcpu import VcpuState
+from hvcore.xml.codecs import ENUM
+from hvcore.xml.codecs import INT
+from hvcore.xml.codecs import ONOFF
+from hvcore.xml.codecs import UINT
+from hvcore.xml.codecs import UUID
+from hvcore.xml.fields import Element
+from hvcore.xml.fields import attr
+from hvcore.xml.fields import child
+from hvcore.xml.fields import children
+from hvcore.xml.fields import custom
+from hvcore.xml.fields import element
+from hvcore.xml.fields import scaled
+from hvcore.xml.fields import text
+
+VirtType = Literal[
+    "none", "qemu", "kvm", "xen", "lxc", "uml", "openvz", "test", "vmware", "hyperv", "vbox",
+    "phyp", "parallels", "bhyve", "vz", "hvf", "ch",
+]  # fmt: skip
+LifecycleAction = Literal[
+    "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
+]
+LockFailureAction = Literal["default", "poweroff", "restart", "pause", "ignore"]
+
+
+@element("domain")
+class Domain(Element):
+    """A virtual machine as its document describes it."""
+
+    namespaces_here: ClassVar[bool] = True
+
+    type: VirtType = attr(
+        "@type", ENUM(VirtType), required=True, refused="invalid domain type {value}"
+    )
+    id: int | None = attr("@id", INT, show="live")
+    name: str = text("name", required=True)
+    uuid: str | None = text("uuid", UUID, refused="internal error: malformed uuid element")
+    genid: str | None = text("genid", UUID, refused="malformed genid element")
+    title: str | None = text("title")
+    description: str | None = text("description")
+    metadata: str | None = custom(METADATA)
+    max_memory_slots: int | None = attr("maxMemory/@slots", UINT, omit=(0,))
+    max_memory: int | None = scaled("maxMemory", doc="KiB that memory hotplug may reach")
+    memory_dump_core: bool | None = attr("memory/@dumpCore", ONOFF)
+    memory: int | None = scaled("memory", doc="KiB of memory, modules included")
+    current_memory: int | None = scaled("currentMemory", doc="KiB the balloon leaves")
+    blkiotune: BlkioTune | None = child("blkiotune", BlkioTune)
+    memtune: MemoryTuning | None = child("memtune", MemoryTuning)
+    memory_backing: MemoryBacking | None = child("memoryBacking", MemoryBacking)
+    vcpu: Vcpu | None = child("vcpu", Vcpu)
+    vcpus: list[VcpuState] = children("vcpus/vcpu", VcpuState)
+    iothreads: int | None = text("iothreads", UINT)
+    iothreadids: list[IOThread] = children("iothreadids/iothread", IOThread)
+    defaultiothread: DefaultIOThread | None = child("defaultiothread", DefaultIOThread)
+    throttlegroups: list[ThrottleGroup] = children("throttlegroups/throttlegroup", ThrottleGroup)
+    cputune: CpuTune | None = child("cputune", CpuTune)
+    numatune: NumaTune | None = child("numatune", NumaTune)
+    resource: Resource | None = child("resource", Resource)
+    sysinfo: list[SysInfo] = children("sysinfo", SysInfo)
+    bootloader: str | None = text("bootloader")
+    bootloader_args: str | None = text("bootloader_args")
+    os: Os | None = child("os", Os)
+    idmap: IdMap | None = child("idmap", IdMap)
+    features: Features | None = child("features", Features)
+    cpu: Cpu | None = child("cpu", Cpu)
+    clock: Clock | None = child("clock", Clock)
+    on_poweroff: LifecycleAction | None = text("on_poweroff", ENUM(LifecycleAction))
+    on_reboot: LifecycleAction | None = text("on_reboot", ENUM(LifecycleAction))
+    on_crash: LifecycleAction | None = text("on_crash", ENUM(LifecycleAction))
+    on_lockfailure: LockFailureAction | None = text(
+        "on_lockfailure", ENUM(LockFailureAction), omit=("default",)
+    )
+    pm: PowerManagement | None = child("pm", PowerManagement)
+    perf: Perf | None = child("perf", Perf)
+    devices: Devices = child("devices", Devices)
+    seclabels: list[Seclabel] = children("seclabel", Seclabel)
+    keywrap: Keywrap | None = child("keywrap", Keywrap)
+    launch_security: LaunchSecurity | None = child("launchSecurity", LaunchSecurity)
+
+    def parsed(self, el: object, ctx: object) -> None:
+        """Give a document without <devices> an empty one; everything after relies on it."""
+        del el, ctx
+        if self.devices is None:
+            self.devices = Devices()

@@ -1,0 +1,245 @@
+"""From a document to a sealed definition: parse, post-parse, addresses, validate.
+
+Every stage collects all its issues; a stage with errors ends the pipeline, since the next one
+would stumble over the same. The first issue is what libvirt would have said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
+
+import attrs
+
+from hvcore.errors import Issue
+from hvcore.errors import ValidationFailed
+from hvcore.model.domain import Domain
+from hvcore.rules.base import Rules
+from hvcore.rules.table import CORE
+from hvcore.xml.context import FormatContext
+from hvcore.xml.context import ParseContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hvcore.feature import Feature
+    from hvcore.registry import Registry
+    from hvcore.rules.base import Issues
+    from hvcore.xml.fields import Element
+
+
+@attrs.define(kw_only=True, eq=False)
+class Context:
+    """What rules may ask about beside the domain.
+
+    :ivar driver: name of the driver, as in ``domain.type`` refusals and feature tables.
+    :ivar caps: what the hypervisor can do (the driver's own type); None for the core alone.
+    :ivar host: what the host is (:class:`hvcore.hostinfo.HostInfo`); None where unknown.
+    :ivar config: the driver's settings.
+    :ivar abi_update: the guest is new, so that defaults visible to it may be improved.
+    :ivar active: the document describes a running domain.
+    :ivar random_bytes: source of generated identifiers; tests put a fixed one here.
+    """
+
+    registry: Registry
+    driver: str = "none"
+    caps: Any = None
+    host: Any = None
+    config: Any = None
+    abi_update: bool = False
+    active: bool = False
+    random_bytes: Callable[[int], bytes] = os.urandom
+
+
+@attrs.frozen(eq=False)
+class Definition:
+    """A domain that passed the pipeline. Swapped as a whole, never changed in place.
+
+    :ivar domain: the model; treat it as read-only and change a :meth:`clone`.
+    """
+
+    domain: Domain
+    _registry: Registry
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return self.domain.name
+
+    @property
+    def uuid(self) -> str:
+        """The domain's UUID, lower case with dashes."""
+        assert self.domain.uuid is not None  # the pipeline generates one
+        return self.domain.uuid
+
+    def xml(self, *, inactive: bool = True, secure: bool = False, migratable: bool = False) -> str:
+        """Return the document as libvirt writes it."""
+        ctx = FormatContext(inactive=inactive, secure=secure, migratable=migratable)
+        return self._registry.binding.format(self.domain, ctx)
+
+    def clone(self) -> Domain:
+        """Return a deep copy to modify."""
+        copy: Domain = self._registry.binding.clone(self.domain)
+        return copy
+
+
+class Rulebook:
+    """The rules of core and one driver, arranged for running."""
+
+    def __init__(self, driver: Rules | None = None) -> None:
+        mine = driver or Rules()
+        self.early: Final = (*CORE.early, *mine.early)
+        self.domain: Final = mine.domain
+        self.late: Final = (*CORE.late, *mine.late)
+        self.domain_checks: Final = (*mine.domain_checks, *CORE.domain_checks)
+        classes = {*CORE.device, *mine.device}
+        self.device: Final = {
+            cls: (*mine.device.get(cls, ()), *CORE.device.get(cls, ())) for cls in classes
+        }
+        classes = {*CORE.checks, *mine.checks}
+        self.checks: Final = {
+            cls: (*CORE.checks.get(cls, ()), *mine.checks.get(cls, ())) for cls in classes
+        }
+
+
+class Pipeline:
+    """The stages for one driver.
+
+    :param registry: a frozen registry.
+    :param rules: the driver's rules; None for libvirt's generic behaviour.
+    :param assign: the driver's address assignment, ``assign(domain, ctx)``.
+    """
+
+    def __init__(self, registry: Registry, rules: Rules | None = None, assign: Any = None) -> None:
+        self.registry = registry
+        self.rules = Rulebook(rules)
+        self.assign = assign
+
+    def parse(self, xml: str | bytes, *, strict: bool = False) -> Domain:
+        """Return the document as it stands, without defaults.
+
+        :param strict: refuse elements and attributes that nothing claims.
+        :raises XmlSyntaxError: when the text is not acceptable XML.
+        :raises ValidationFailed: when a value cannot be read; holds all such.
+        """
+        from hvcore.xml.reader import read  # noqa: PLC0415 - formatting alone never needs lxml
+
+        root = read(xml, "domain")
+        ctx = ParseContext(strict=strict)
+        domain: Domain = self.registry.binding.parse(Domain, root, ctx)
+        _stop_at(ctx.issues)
+        return domain
+
+    def post_parse(self, domain: Domain, ctx: Context) -> None:
+        """Fill in everything the document left open, addresses included.
+
+        :raises ValidationFailed: when that is impossible.
+        """
+        issues: list[Issue] = []
+        _run(self.rules.early, domain, ctx, issues)
+        _stop_at(issues)
+        _run(self.rules.domain, domain, ctx, issues)
+        _stop_at(issues)
+        rules = self.rules.device
+        for device in domain.devices.walk():
+            for rule in rules.get(type(device), ()):
+                issues += rule(domain, device, ctx) or ()
+        for owner, feature in self._features(domain):
+            issues += feature.run(feature.post_parses, domain, owner, ctx)
+        _stop_at(issues)
+        _run(self.rules.late, domain, ctx, issues)
+        for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
+            issues += found or ()
+        _stop_at(issues)
+        if self.registry.manager.hook.hv_assign_addresses(domain=domain, ctx=ctx) is None:
+            if self.assign is not None:
+                issues += self.assign(domain, ctx) or ()
+        _stop_at(issues)
+
+    def validate(self, domain: Domain, ctx: Context) -> list[Issue]:
+        """Return everything wrong with a post-parsed domain, in libvirt's order."""
+        issues: list[Issue] = []
+        driver_checks = len(self.rules.domain_checks) - len(CORE.domain_checks)
+        _run(self.rules.domain_checks[:driver_checks], domain, ctx, issues)
+        rules = self.rules.checks
+        for device in domain.devices.walk():
+            for rule in rules.get(type(device), ()):
+                issues += rule(domain, device, ctx) or ()
+        _run(self.rules.domain_checks[driver_checks:], domain, ctx, issues)
+        for owner, feature in self._features(domain):
+            issues += feature.run(feature.checks, domain, owner, ctx)
+            if ctx.caps is not None:
+                refusal = feature.refusal(ctx.driver, ctx.caps)
+                issues += [refusal] if refusal else []
+        for found in self.registry.manager.hook.hv_validate(domain=domain, ctx=ctx):
+            issues += found or ()
+        return issues
+
+    def load(
+        self, xml: str | bytes, ctx: Context, *, strict: bool = False, validate: bool = True
+    ) -> Domain:
+        """Return the domain that ``xml`` describes, complete and valid.
+
+        :raises XmlSyntaxError: when the text is not acceptable XML.
+        :raises ValidationFailed: with every issue of the stage that failed.
+        """
+        domain = self.parse(xml, strict=strict)
+        self.post_parse(domain, ctx)
+        if validate:
+            _stop_at(self.validate(domain, ctx))
+        return domain
+
+    def define(self, xml: str | bytes, ctx: Context, *, strict: bool = False) -> Definition:
+        """Return the sealed definition of ``xml``; raises as :meth:`load`."""
+        return Definition(self.load(xml, ctx, strict=strict), self.registry)
+
+    def seal(self, domain: Domain, ctx: Context) -> Definition:
+        """Return the sealed definition of a changed clone, validated anew.
+
+        :raises ValidationFailed: when the change made it invalid.
+        """
+        _stop_at(self.validate(domain, ctx))
+        return Definition(domain, self.registry)
+
+    def _features(self, domain: Domain) -> Iterable[tuple[Element, Feature]]:
+        """Yield each element that carries a feature, with the feature."""
+        features = self.registry.features
+        if not features:
+            return
+        for owner in (domain, domain.devices, *domain.devices.walk()):
+            for extension in owner._ext or ():  # noqa: SLF001 - extensions by class, not instances
+                if extension in features:
+                    yield owner, features[extension]
+
+
+def unclaimed(domain: Domain) -> list[Issue]:
+    """Return an issue for every part of the document that no declaration claims.
+
+    Such a domain can be kept and rewritten, but not started: nobody knows what is missing.
+    """
+    issues = []
+    for owner in (domain, domain.devices, *domain.devices.walk()):
+        for path, (attributes, elements) in owner.unclaimed.items():
+            where = "/".join(filter(None, (owner.spec.tag, path)))
+            names = [f"attribute '{name}'" for name in attributes]
+            names += [f"element {text.split(None, 1)[0].rstrip('/>')}>" for text in elements]
+            issues += [
+                Issue.unsupported(f"{name} of <{where}> is not supported", line=owner.line)
+                for name in names
+            ]
+    return issues
+
+
+def _run(rules: Iterable[Any], domain: Domain, ctx: Context, issues: list[Issue]) -> None:
+    for rule in rules:
+        found: Issues = rule(domain, ctx)
+        issues += found or ()
+
+
+def _stop_at(issues: list[Issue]) -> None:
+    errors = [issue for issue in issues if issue.severity == "error"]
+    if errors:
+        raise ValidationFailed(errors)

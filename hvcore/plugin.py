@@ -1,0 +1,63 @@
+"""All that the author of a driver or feature imports, beside :mod:`hvcore.model`."""
+
+from __future__ import annotations
+
+from hvcore.errors import ErrorClass
+from hvcore.errors import Issue
+from hvcore.feature import Feature
+from hvcore.feature import Hotplug
+from hvcore.hookspecs import hookimpl
+from hvcore.model.types import NodeSet
+from hvcore.rules.base import Rules
+from hvcore.xml.codecs import ENUM
+from hvcore.xml.codecs import HEX
+from hvcore.xml.codecs import INT
+from hvcore.xml.codecs import INTEGER
+from hvcore.xml.codecs import NODESET
+from hvcore.xml.codecs import ONOFF
+from hvcore.xml.codecs import STR
+from hvcore.xml.codecs import UINT
+from hvcore.xml.codecs import ULONG
+from hvcore.xml.codecs import UUID
+from hvcore.xml.codecs import YESNO
+from hvcore.xml.fields import Element
+from hvcore.xml.fields import attr
+from hvcore.xml.fields import child
+from hvcore.xml.fields import children
+from hvcore.xml.fields import choice
+from hvcore.xml.fields import element
+from hvcore.xml.fields import flag
+from hvcore.xml.fields import scaled
+from hvcore.xml.fields import text
+from hvcore.xml.fields import texts
+
+__all__ = [
+    "ENUM",
+    "HEX",
+    "INT",
+    "INTEGER",
+    "NODESET",
+    "ONOFF",
+    "STR",
+    "UINT",
+    "ULONG",
+    "UUID",
+    "YESNO",
+    "Element",
+    "ErrorClass",
+    "Feature",
+    "Hotplug",
+    "Issue",
+    "NodeSet",
+    "Rules",
+    "attr",
+    "child",
+    "children",
+    "choice",
+    "element",
+    "flag",
+    "hookimpl",
+    "scaled",
+    "text",
+    "texts",
+]

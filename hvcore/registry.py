@@ -1,0 +1,204 @@
+"""The registry: which drivers, elements and features there are.
+
+An instance, never a global: a program may have several. Plugins fill it, then it freezes, and from
+then on everything is plain dictionaries and tuples; pluggy is asked only at coarse points.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
+
+import pluggy
+
+from hvcore import hookspecs
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.errors import PluginConflict
+from hvcore.errors import PluginLoadError
+from hvcore.feature import Feature
+from hvcore.xml.codegen import Binding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hvcore.driver import Driver
+    from hvcore.xml.fields import Element
+
+DRIVERS: Final = "hvcore.drivers"
+PLUGINS: Final = "hvcore.plugins"
+DISABLE: Final = "HVCORE_DISABLE_PLUGINS"
+
+
+class Registry:
+    """Drivers by URI scheme, elements and features by class."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self._drivers: dict[str, type[Driver]] = {}
+        self._lazy_drivers: dict[str, importlib.metadata.EntryPoint] = {}
+        self._features: dict[type[Element], Feature] = {}
+        self._elements: list[type[Element]] = []
+        self._owners: dict[tuple[str, object], str] = {}
+        self._registering = "hvcore"
+        self._binding: Binding | None = None
+        # A historic call: whatever registers later is handed the registry at that moment.
+        self.manager.hook.hv_register.call_historic(kwargs={"registry": self})
+
+    @classmethod
+    def default(cls) -> Registry:
+        """Return a frozen registry with all that is installed.
+
+        ``HVCORE_DISABLE_PLUGINS`` may hold comma-separated entry point names to leave out.
+
+        :raises PluginConflict: when two distributions claim the same thing.
+        :raises PluginLoadError: when a plugin cannot be imported.
+        """
+        registry = cls()
+        registry.load_entry_points()
+        registry.freeze()
+        return registry
+
+    # -- filling -----------------------------------------------------------------------------------
+
+    def load_entry_points(self) -> None:
+        """Note the drivers and load the plugins of all installed distributions, sorted by name."""
+        disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+        for entry in _entry_points(DRIVERS):
+            if entry.name not in disabled:
+                self._claim("driver", entry.name, _distribution(entry))
+                self._lazy_drivers[entry.name] = entry
+        for entry in _entry_points(PLUGINS):
+            if entry.name not in disabled:
+                self._claim("plugin", entry.name, _distribution(entry))
+                self.register(_load(entry), name=entry.name, distribution=_distribution(entry))
+
+    def register(self, plugin: Any, *, name: str | None = None, distribution: str = "local") -> None:
+        """Add a plugin: a module or object with hook implementations.
+
+        :raises PluginConflict: when it claims what another has.
+        """
+        before, self._registering = self._registering, distribution
+        try:
+            self.manager.register(plugin, name=name)
+        finally:
+            self._registering = before
+
+    def add_driver(self, driver: type[Driver]) -> None:
+        """Add a driver under each of its URI schemes.
+
+        :raises PluginConflict: when a scheme is taken by another class.
+        """
+        for scheme in driver.schemes:
+            known = self._drivers.get(scheme)
+            if known is not None and known is not driver:
+                raise PluginConflict(
+                    f"URI scheme '{scheme}' of {self._registering} is already that of "
+                    f"{known.__module__}"
+                )
+            self._drivers[scheme] = driver
+
+    def add_element(self, element: type[Element]) -> None:
+        """Add an extension of a core element.
+
+        :raises PluginConflict: when another extension of the same element has this name.
+        :raises PluginLoadError: when the registry is frozen.
+        """
+        if self._binding is not None:
+            raise PluginLoadError(f"{element.__qualname__} comes after the registry was frozen")
+        if element.spec.tag:
+            self._claim("element", (element.spec.extends, element.spec.tag), self._registering)
+        self._elements.append(element)
+
+    def add_feature(self, feature: Feature) -> None:
+        """Add a feature together with its element.
+
+        :raises PluginConflict: when the name or the element is taken.
+        """
+        self._claim("feature", feature.name, self._registering)
+        self.add_element(feature.element)
+        self._features[feature.element] = feature
+
+    def _claim(self, kind: str, key: object, owner: str) -> None:
+        other = self._owners.get((kind, key))
+        if other is not None:
+            raise PluginConflict(f"{kind} {key!r} is claimed by both {other} and {owner}")
+        self._owners[kind, key] = owner
+
+    def freeze(self) -> None:
+        """End registration; misspelt hooks are errors here.
+
+        :raises PluginLoadError: when a plugin implements a hook that does not exist.
+        """
+        try:
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginLoadError(str(error)) from error
+        self._binding = Binding(self._elements)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    @property
+    def binding(self) -> Binding:
+        """The compiled parsers and formatters, with the elements of all plugins."""
+        if self._binding is None:
+            self.freeze()
+        assert self._binding is not None
+        return self._binding
+
+    @property
+    def features(self) -> dict[type[Element], Feature]:
+        """All features by the extension class that carries them."""
+        return self._features
+
+    def schemes(self) -> list[str]:
+        """Return the names of all drivers that could be loaded."""
+        return sorted({*self._drivers, *self._lazy_drivers})
+
+    def driver(self, scheme: str) -> type[Driver]:
+        """Return the driver for a URI scheme, importing it at first use.
+
+        :raises HvError: when no driver claims the scheme, with libvirt's words.
+        :raises PluginLoadError: when its module cannot be imported.
+        """
+        found = self._drivers.get(scheme)
+        if found is None and scheme in self._lazy_drivers:
+            entry = self._lazy_drivers[scheme]
+            self.register(_load(entry), name=f"driver:{scheme}", distribution=_distribution(entry))
+            found = self._drivers.get(scheme)
+        if found is None:
+            raise HvError(
+                f"no connection driver available for {scheme}",
+                kind=ErrorClass.NO_CONNECT,
+                hint=f"known schemes: {', '.join(self.schemes())}",
+            )
+        return found
+
+    def lowering(self, driver: str, extension: Element) -> Any:
+        """Return how ``driver`` lowers ``extension``, or None."""
+        feature = self._features.get(type(extension))
+        return None if feature is None else feature.lowerings.get(driver)
+
+
+def _entry_points(group: str) -> Iterable[importlib.metadata.EntryPoint]:
+    # Metadata comes in the order of a directory scan; sorting makes machines agree.
+    return sorted(
+        importlib.metadata.entry_points(group=group), key=lambda e: (e.name, _distribution(e))
+    )
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.value
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:
+        raise PluginLoadError(
+            f"plugin '{entry.name}' of {_distribution(entry)} cannot be loaded: {error}"
+        ) from error

@@ -1,0 +1,7 @@
+"""Rules of <memballoon> that hold for every driver."""
+
+from __future__ import annotations
+
+from hvcore.rules.base import Rules
+
+rules = Rules()

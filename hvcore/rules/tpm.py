@@ -1,0 +1,7 @@
+"""Rules of <tpm> that hold for every driver."""
+
+from __future__ import annotations
+
+from hvcore.rules.base import Rules
+
+rules = Rules()
