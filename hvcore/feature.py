@@ -99,7 +99,11 @@ class Feature:
         return add
 
     def run(
-        self, rules: list[Callable[..., Iterable[Issue] | None]], domain: Any, owner: Any, ctx: Context
+        self,
+        rules: list[Callable[..., Iterable[Issue] | None]],
+        domain: Any,
+        owner: Any,
+        ctx: Context,
     ) -> list[Issue]:
         """Return what ``rules`` report for this feature on ``owner``."""
         found = self.element.of(owner)

@@ -154,9 +154,10 @@ class Pipeline:
         for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
             issues += found or ()
         _stop_at(issues)
-        if self.registry.manager.hook.hv_assign_addresses(domain=domain, ctx=ctx) is None:
-            if self.assign is not None:
-                issues += self.assign(domain, ctx) or ()
+        assigned = self.registry.manager.hook.hv_assign_addresses(domain=domain, ctx=ctx)
+        if assigned is None and self.assign is not None:
+            assigned = self.assign(domain, ctx)
+        issues += assigned or ()
         _stop_at(issues)
 
     def validate(self, domain: Domain, ctx: Context) -> list[Issue]:

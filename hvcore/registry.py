@@ -77,7 +77,9 @@ class Registry:
                 self._claim("plugin", entry.name, _distribution(entry))
                 self.register(_load(entry), name=entry.name, distribution=_distribution(entry))
 
-    def register(self, plugin: Any, *, name: str | None = None, distribution: str = "local") -> None:
+    def register(
+        self, plugin: Any, *, name: str | None = None, distribution: str = "local"
+    ) -> None:
         """Add a plugin: a module or object with hook implementations.
 
         :raises PluginConflict: when it claims what another has.

@@ -9,8 +9,8 @@ from hvcore.rules.base import Rules
 
 MODULES: Final = (
     # sections
-    "domain", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune", "numatune", "iothread",
-    "resource", "sysinfo", "features", "cpu", "power", "seclabel", "launchsecurity",
+    "domain", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune", "numatune",
+    "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel", "launchsecurity",
     # devices
     "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "chardev", "input",
     "filesystem", "watchdog", "memballoon", "rng", "nvram", "hub", "shmem", "tpm", "panic",

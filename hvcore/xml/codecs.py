@@ -27,7 +27,7 @@ _ENTITIES: Final = str.maketrans(
 
 
 def escape(text: str) -> str:
-    """Return ``text`` as libvirt writes it in XML; control characters that XML forbids are dropped."""
+    """Return ``text`` as libvirt writes it in XML; characters that XML forbids are dropped."""
     if _UNESCAPED.search(text) is None:
         return text
     return text.translate(_ENTITIES)
@@ -97,10 +97,8 @@ def _integer(text: str, low: int, high: int, base: int) -> int:
     if match is None:
         raise ValueError(text)
     sign, digits = match.groups()
-    if base == 10:
-        value = int(digits, 10)
-    elif base == 16:
-        value = int(digits, 16)
+    if base:
+        value = int(digits, base)
     elif digits[:2] in ("0x", "0X"):
         value = int(digits, 16)
     else:

@@ -250,7 +250,7 @@ class _ParserSource(_Source):
         kids = "()"
         if node.parts or node.extensions:
             kids = self.variable("k")
-            self.gather(depth, node, el, kids)
+            self.gather(depth, el, kids)
             for part in node.parts:
                 self.part(depth, part, el, kids)
             for extension in node.extensions:
@@ -265,7 +265,7 @@ class _ParserSource(_Source):
             depth + 1, f"ctx.unclaimed(o, {node.path!r}, {el}, {attributes}, {rest}, {known})"
         )
 
-    def gather(self, depth: int, node: _Node, el: str, kids: str) -> None:
+    def gather(self, depth: int, el: str, kids: str) -> None:
         """Write the collection of child elements by tag."""
         self.put(depth, f"{kids} = {{}}")
         self.put(depth, f"for c in {el}:")
@@ -343,7 +343,7 @@ class _ParserSource(_Source):
         if spec.kind == "texts":
             self.texts(depth + 1, name, spec, found)
         elif spec.kind == "choice":
-            self.choice(depth + 1, name, spec, found, el)
+            self.choice(depth + 1, name, spec, found)
         else:
             parse = self.late(self.binding.parser, spec.element_class())
             if spec.many:
@@ -370,7 +370,7 @@ class _ParserSource(_Source):
         self.put(depth + 1, "except ValueError as error:")
         self.put(depth + 2, f"ctx.refused_text(e, {self.name('s', spec)}, y, error)")
 
-    def choice(self, depth: int, name: str, spec: FieldSpec, found: str, el: str) -> None:
+    def choice(self, depth: int, name: str, spec: FieldSpec, found: str) -> None:
         """Write the selection of a class by an attribute or by an earlier field."""
         assert spec.by is not None
         classes = spec.classes()
@@ -515,13 +515,13 @@ class _FormatterSource(_Source):
             self.extension(depth, extension, inner)
         self.put(depth, f"if r is not None: extra_elements(o, {node.path!r}, out, {inner})")
         self.put(depth, f"if len(out) - {mark} > 1:")
-        self.put(depth + 1, f"out[{mark}] = f\"{{{indent}}}<{tag}{{{attributes}}}>\\n\"")
-        self.put(depth + 1, f"out.append(f\"{{{indent}}}</{tag}>\\n\")")
+        self.put(depth + 1, f'out[{mark}] = f"{{{indent}}}<{tag}{{{attributes}}}>\\n"')
+        self.put(depth + 1, f'out.append(f"{{{indent}}}</{tag}>\\n")')
         if omit_empty:
             self.put(depth, f"elif {attributes}:")
         else:
             self.put(depth, "else:")
-        self.put(depth + 1, f"out[{mark}] = f\"{{{indent}}}<{tag}{{{attributes}}}/>\\n\"")
+        self.put(depth + 1, f'out[{mark}] = f"{{{indent}}}<{tag}{{{attributes}}}/>\\n"')
 
     def written(self, spec: FieldSpec, value: str) -> str:
         """Return the expression inside an f-string that writes ``value``."""
@@ -556,7 +556,7 @@ class _FormatterSource(_Source):
         opening = f"{{{indent}}}<{tag}{{{attributes}}}"
         if spec.kind == "flag":
             self.put(depth, f"if {value} or {attributes}:")
-            self.put(depth + 1, f"out.append(f\"{opening}/>\\n\")")
+            self.put(depth + 1, f'out.append(f"{opening}/>\\n")')
             return
         self.put(depth, f"if {self.condition(spec, value)}:")
         if spec.kind == "scaled":
@@ -564,9 +564,9 @@ class _FormatterSource(_Source):
             line = f"{opening}{unit}>{{{value}}}</{tag}>"
         else:
             line = f"{opening}>{self.written(spec, value)}</{tag}>"
-        self.put(depth + 1, f"out.append(f\"{line}\\n\")")
+        self.put(depth + 1, f'out.append(f"{line}\\n")')
         self.put(depth, f"elif {attributes}:")
-        self.put(depth + 1, f"out.append(f\"{opening}/>\\n\")")
+        self.put(depth + 1, f'out.append(f"{opening}/>\\n")')
 
     def part(self, depth: int, part: _Node | tuple[str, FieldSpec], indent: str) -> None:
         if isinstance(part, _Node):
@@ -584,7 +584,7 @@ class _FormatterSource(_Source):
         elif spec.kind == "texts":
             self.put(depth, f"for y in {value}:")
             written = self.written(spec, "y")
-            self.put(depth + 1, f"out.append(f\"{{{indent}}}<{tag}>{written}</{tag}>\\n\")")
+            self.put(depth + 1, f'out.append(f"{{{indent}}}<{tag}>{written}</{tag}>\\n")')
         elif spec.kind == "choice":
             self.choice(depth, spec, value, indent)
         else:

@@ -229,5 +229,4 @@ def extra_elements(owner: Any, path: str, out: list[str], indent: str) -> None:
     """Append the unclaimed elements kept for the wrapper ``path``."""
     found = owner._extra.get(path)  # noqa: SLF001 - the binding owns these slots
     if found is not None:
-        for text in found[1]:
-            out.append("".join(f"{indent}{line}\n" for line in text.split("\n")))
+        out.extend("".join(f"{indent}{line}\n" for line in t.split("\n")) for t in found[1])

@@ -69,7 +69,9 @@ class CustomCodec(Protocol):
     def parse(self, elements: list[XmlElement], ctx: ParseContext, owner: Any) -> Any:
         """Return the value of the elements with one of ``tags``; the list may be empty."""
 
-    def format(self, value: Any, out: list[str], indent: str, ctx: FormatContext, owner: Any) -> None:
+    def format(
+        self, value: Any, out: list[str], indent: str, ctx: FormatContext, owner: Any
+    ) -> None:
         """Append lines, each starting with ``indent`` and ending with a newline, to ``out``."""
 
     def clone(self, value: Any) -> Any:
@@ -316,17 +318,17 @@ class Element:
     @classmethod
     def of(cls, owner: Element) -> Any:
         """Return this extension of ``owner``: an instance, None, or a list for repeated ones."""
-        found = owner._ext.get(cls) if owner._ext is not None else None  # noqa: SLF001 - same class family
+        found = owner._ext.get(cls) if owner._ext is not None else None
         return [] if found is None and cls.spec.many else found
 
     def attach(self, owner: Element) -> None:
         """Make this extension a part of ``owner``."""
-        if owner._ext is None:  # noqa: SLF001 - same class family
-            owner._ext = {}  # noqa: SLF001
+        if owner._ext is None:
+            owner._ext = {}
         if self.spec.many:
-            owner._ext.setdefault(type(self), []).append(self)  # noqa: SLF001
+            owner._ext.setdefault(type(self), []).append(self)
         else:
-            owner._ext[type(self)] = self  # noqa: SLF001
+            owner._ext[type(self)] = self
 
     def extensions(self) -> Sequence[Element]:
         """Return all extensions of plugins on this element."""
@@ -379,7 +381,7 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
             declared_by = next(
                 i
                 for i, base in enumerate(cls.__mro__)
-                if attribute.name in base.__dict__.get("__annotations__", {})
+                if attribute.name in base.__dict__.get("__annotations__", {})  # noqa: RUF063 - of this class alone
             )
             found.append((declared_by, attribute.name, spec))
     found.sort(key=lambda item: item[0])  # stable: declaration order within a class

@@ -26,8 +26,8 @@ from hvcore.model.devices.memory import MemoryDevice
 from hvcore.model.devices.nvram import Nvram
 from hvcore.model.devices.panic import Panic
 from hvcore.model.devices.pstore import Pstore
-from hvcore.model.devices.redirdev import RedirFilter
 from hvcore.model.devices.redirdev import Redirdev
+from hvcore.model.devices.redirdev import RedirFilter
 from hvcore.model.devices.rng import Rng
 from hvcore.model.devices.shmem import Shmem
 from hvcore.model.devices.smartcard import Smartcard

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 from typing import Literal
 
-from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import HEX
 from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import ONOFF
@@ -172,7 +171,9 @@ class Device(Element):
     boot_order: int | None = attr("boot/@order", POSITIVE, doc="position in the boot order, from 1")
     boot_loadparm: str | None = attr("boot/@loadparm", STR, doc="s390x: parameter of the loader")
     alias: str | None = attr("alias/@name", STR, doc="identifier of the device in the monitor")
-    master_startport: int | None = attr("master/@startport", UINT, doc="first port of a USB companion")
+    master_startport: int | None = attr(
+        "master/@startport", UINT, doc="first port of a USB companion"
+    )
     rom_enabled: bool | None = attr("rom/@enabled", YESNO)
     rom_bar: bool | None = attr("rom/@bar", ONOFF)
     rom_file: str | None = attr("rom/@file", STR)
