@@ -9,6 +9,7 @@
     +-- Unsupported
     |   +-- UnsupportedFeature    reason: NO_IMPL, NO_CAP or COLD_ONLY
     |   +-- UnsupportedOperation  the driver has no such verb
+    |   +-- UnknownUri            no driver serves this connection URI
     +-- StateError
     |   +-- NoSuchDomain, DomainExists, InvalidState, DomainGone
     |   +-- JobTimeout       another job holds the domain
@@ -237,6 +238,13 @@ class UnsupportedOperation(Unsupported):
     def __init__(self, operation: str, **where: Any) -> None:
         super().__init__(operation, **where)
         self.operation = operation
+
+
+class UnknownUri(Unsupported):
+    """No driver serves this connection URI."""
+
+    code = "HV203"
+    kind = ErrorClass.NO_CONNECT
 
 
 class StateError(HvError):
