@@ -1,0 +1,119 @@
+"""What all steps of address assignment look at: the guest, its devices in order, the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Protocol
+
+from hvcore.model.devices.base import PciAddress
+from hvcore_qemu.machines import machine_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvcore.capabilities import Capabilities
+    from hvcore.model.devices.base import Address
+    from hvcore.model.devices.base import Device
+    from hvcore.model.devices.controller import Controller
+    from hvcore.model.domain import Domain
+
+
+class HostPci(Protocol):
+    """What address assignment asks about the host's PCI devices."""
+
+    def pci_is_express(self, domain: int, bus: int, slot: int, function: int) -> bool | None:
+        """Tell whether a device is PCI Express; None if there is no such device."""
+
+    def pci_iommu_group(self, domain: int, bus: int, slot: int, function: int) -> int | None:
+        """Return the IOMMU group of a device, or None if it has none."""
+
+
+class Guest:
+    """A domain on its way to being addressed.
+
+    :param host: None where nothing is known of the host.
+    """
+
+    __slots__ = ("caps", "devices", "domain", "host", "machine")
+
+    def __init__(self, domain: Domain, caps: Capabilities, host: HostPci | None) -> None:
+        self.domain = domain
+        self.devices = domain.devices
+        self.caps = caps
+        self.host = host
+        self.machine = machine_of(domain)
+
+    def visit(self) -> Iterator[Device]:
+        """Yield every device that may have an address, in libvirt's order."""
+        devices = self.devices
+        for family in ADDRESSED:
+            found: list[Device] = getattr(devices, family)
+            if found:
+                yield from found if family != "consoles" else self.own_consoles()
+
+    def own_consoles(self) -> list[Device]:
+        """Return the consoles without the first one if it only repeats the first serial port."""
+        consoles = self.devices.consoles
+        if consoles and consoles[0].target_type in (None, "serial") and self._is_hvm():
+            return list(consoles[1:])
+        return list(consoles)
+
+    def root_model(self) -> str | None:
+        """Return the model of the PCI root bus, or None if there is none."""
+        for controller in self.devices.controllers:
+            if controller.type == "pci" and not controller.index:
+                return controller.model
+        return None
+
+    def pci_controllers(self) -> Iterator[Controller]:
+        """Yield the PCI controllers."""
+        return (each for each in self.devices.controllers if each.type == "pci")
+
+    def _is_hvm(self) -> bool:
+        return self.domain.os is not None and self.domain.os.type == "hvm"
+
+
+# Lists of devices that may have an address, in the order in which libvirt visits them.
+ADDRESSED = (
+    "disks",
+    "interfaces",
+    "sounds",
+    "hostdevs",
+    "videos",
+    "controllers",
+    "smartcards",
+    "serials",
+    "parallels",
+    "channels",
+    "consoles",
+    "inputs",
+    "filesystems",
+    "watchdogs",
+    "memballoons",
+    "rngs",
+    "nvrams",
+    "hubs",
+    "shmems",
+    "tpms",
+    "panics",
+    "memories",
+    "redirdevs",
+    "iommus",
+    "vsocks",
+    "cryptos",
+    "pstores",
+)
+
+
+def has_pci_address(device: Device) -> bool:
+    """Tell whether a device has a PCI address; one of all zeros only asks for one."""
+    address = device.address
+    return type(address) is PciAddress and bool(address.bus or address.slot or address.domain)
+
+
+def wants_pci_address(device: Device) -> bool:
+    """Tell whether a PCI address may be chosen for a device."""
+    address: Address | None = device.address
+    return address is None or (
+        type(address) is PciAddress and not (address.bus or address.slot or address.domain)
+    )
