@@ -303,6 +303,8 @@ class Element:
     spec: ClassVar[ElementSpec]
     selector: ClassVar[str | None] = None
     """Attribute by which a ``choice`` picked this class; it is no field of the class."""
+    trailing: ClassVar[tuple[str, ...]] = ()
+    """Fields that libvirt writes after everything else, inherited ones included."""
 
     _line: int | None = attrs.field(default=None, init=False, repr=False, eq=False)
     _extra: dict[str, tuple[dict[str, str], tuple[str, ...]]] | None = attrs.field(
@@ -372,7 +374,8 @@ def element(
 def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     """Return the declared fields in document order: own ones first, inherited ones after.
 
-    What a base class declares (alias, boot order, address) is what libvirt writes last.
+    What a base class declares (alias, boot order, address) is what libvirt writes last, but for
+    the fields the class names in ``trailing``.
     """
     found: list[tuple[int, str, FieldSpec]] = []
     for attribute in attrs.fields(cls):
@@ -384,5 +387,6 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
                 if attribute.name in base.__dict__.get("__annotations__", {})  # noqa: RUF063 - of this class alone
             )
             found.append((declared_by, attribute.name, spec))
-    found.sort(key=lambda item: item[0])  # stable: declaration order within a class
+    # Sorting is stable: within a class the order is that of declaration.
+    found.sort(key=lambda item: (item[1] in cls.trailing, item[0]))
     return [(name, spec) for _, name, spec in found]

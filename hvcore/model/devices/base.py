@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from typing import Final
 from typing import Literal
 
 from hvcore.xml.codecs import HEX
@@ -182,3 +183,17 @@ class Device(Element):
         "address", "@type", ADDRESSES,
         refused="unknown address type '{value}'",
     )  # fmt: skip
+
+
+@element("")
+class VirtioDevice(Device):
+    """Base of devices that may be virtio: the options of the transport, in <driver>."""
+
+    iommu: bool | None = attr("driver/@iommu", ONOFF, doc="DMA goes through the IOMMU")
+    ats: bool | None = attr("driver/@ats", ONOFF, doc="address translation service")
+    packed: bool | None = attr("driver/@packed", ONOFF, doc="packed virtqueues")
+    page_per_vq: bool | None = attr("driver/@page_per_vq", ONOFF, doc="a page for each doorbell")
+
+
+VIRTIO_OPTIONS: Final = ("iommu", "ats", "packed", "page_per_vq")
+"""For :attr:`Element.trailing` of families whose <driver> stands after the address."""
