@@ -8,15 +8,14 @@ host it wants. Sizes are in KiB unless a name says otherwise.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Final
 from typing import Literal
 from typing import final
-from xml.sax.saxutils import escape
 
 import attrs
 
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 #: names of architectures that the kernel spells in another way than libvirt
 _ARCH_SPELLING: Final = {"amd64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686"}
+
+#: what XML needs (xml.sax.saxutils would import the whole of urllib for it)
+_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&apos;"})
 
 #: modules that have the parameter for nested virtualization
 _KVM_MODULES: Final = ("kvm_intel", "kvm_amd", "kvm_hv", "kvm")
@@ -258,6 +260,23 @@ class HostInfo:
         return _System(Path(root)).read()
 
 
+def circumstances(root: str | os.PathLike[str] = "/") -> dict[str, str | int | bool | None]:
+    """Return the facts of the host that a hypervisor binary's answers depend on.
+
+    Answers given under other circumstances have to be asked for again: after KVM became usable, on
+    another kernel or CPU. Cheap enough (three small files) to look at before every start.
+    """
+    system = _System(Path(root))
+    cpuinfo = system.cpuinfo()
+    return {
+        "kvm": system.kvm(),
+        "nesting": system.nesting(),
+        "kernel": system.kernel(),
+        "microcode": int(cpuinfo.get("microcode", "0"), 0),
+        "cpu": _signature(cpuinfo),
+    }
+
+
 def _cell_lines(cell: NumaCell) -> Iterator[str]:
     yield f"<cell id='{cell.id}'>"
     if cell.memory:
@@ -286,12 +305,12 @@ def _guest_lines(guest: GuestArch) -> Iterator[str]:
     yield f"  <arch name='{guest.arch}'>"
     yield f"    <wordsize>{guest.word_size}</wordsize>"
     if guest.emulator is not None:
-        yield f"    <emulator>{escape(guest.emulator)}</emulator>"
+        yield f"    <emulator>{guest.emulator.translate(_ESCAPES)}</emulator>"
     for machine in guest.machines:
-        marks = f" canonical='{escape(machine.canonical)}'" if machine.canonical else ""
+        marks = f" canonical='{machine.canonical.translate(_ESCAPES)}'" if machine.canonical else ""
         marks += f" maxCpus='{machine.max_cpus}'" if machine.max_cpus else ""
         marks += " deprecated='yes'" if machine.deprecated else ""
-        yield f"    <machine{marks}>{escape(machine.name)}</machine>"
+        yield f"    <machine{marks}>{machine.name.translate(_ESCAPES)}</machine>"
     for virt_type in guest.virt_types:
         yield f"    <domain type='{virt_type}'/>"
     yield "  </arch>"
@@ -325,20 +344,33 @@ class _System:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.devices = root / "sys/devices/system"
-        self.meminfo = dict(self._meminfo(root / "proc/meminfo"))
         self.page_size = os.sysconf("SC_PAGE_SIZE") // 1024
 
+    @functools.cached_property
+    def meminfo(self) -> dict[str, int]:
+        """Sizes of ``/proc/meminfo``."""
+        return dict(self._meminfo(self.root / "proc/meminfo"))
+
+    def kvm(self) -> bool:
+        """Return whether this process can open ``/dev/kvm``."""
+        return os.access(self.root / "dev/kvm", os.R_OK | os.W_OK)
+
+    @staticmethod
+    def kernel() -> str:
+        """Return release and version of the kernel."""
+        name = os.uname()
+        return f"{name.release} {name.version}"
+
     def read(self) -> HostInfo:
-        cpuinfo = self._cpuinfo()
+        cpuinfo = self.cpuinfo()
         online = self._online()
         nodes = [self._cell(number, frozenset(online)) for number in self._nodes()]
         cells = tuple(nodes) or (self._only_cell(online),)
         # As libvirt: what the nodes have together, which can be less than the kernel's total.
         memory = sum(cell.memory for cell in cells) or self.meminfo.get("MemTotal", 0)
         present = _parse_numbers(self._text(self.devices / "cpu/present") or "")
-        kernel = os.uname()
         return HostInfo(
-            arch=_arch(kernel.machine),
+            arch=_arch(os.uname().machine),
             uuid=self._uuid(),
             memory=memory,
             cells=cells,
@@ -349,10 +381,10 @@ class _System:
             )
             // 1024,
             hugepage_mounts=tuple(self._mounts()),
-            kvm=os.access(self.root / "dev/kvm", os.R_OK | os.W_OK),
-            kvm_nesting=self._nesting(),
+            kvm=self.kvm(),
+            kvm_nesting=self.nesting(),
             iommu=self._has_entries(self.root / "sys/kernel/iommu_groups"),
-            kernel=f"{kernel.release} {kernel.version}",
+            kernel=self.kernel(),
             microcode=int(cpuinfo.get("microcode", "0"), 0),
             cpu_signature=_signature(cpuinfo),
             cpu_mhz=int(float(cpuinfo.get("cpu MHz", "0"))),
@@ -389,10 +421,15 @@ class _System:
                 with contextlib.suppress(ValueError):
                     yield name.split()[-1], int(value.split()[0])
 
-    def _cpuinfo(self) -> dict[str, str]:
+    def cpuinfo(self) -> dict[str, str]:
         """Return what ``/proc/cpuinfo`` says of the first CPU."""
-        first = (self._text(self.root / "proc/cpuinfo") or "").split("\n\n", 1)[0]
-        pairs = (line.partition(":") for line in first.splitlines())
+        try:
+            with (self.root / "proc/cpuinfo").open("rb", buffering=0) as stream:
+                # One page holds the first CPU; the kernel makes the rest only when it is read.
+                text = stream.read(4096).decode("utf-8", "replace")
+        except OSError:
+            return {}
+        pairs = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     def _online(self) -> tuple[int, ...]:
@@ -466,7 +503,8 @@ class _System:
             path = fields[1].encode("ascii", "backslashreplace").decode("unicode_escape")
             yield HugePageMount(path, size, default=size == default)
 
-    def _nesting(self) -> bool:
+    def nesting(self) -> bool:
+        """Return whether KVM guests can run KVM guests."""
         for module in _KVM_MODULES:
             value = self._text(self.root / f"sys/module/{module}/parameters/nested")
             if value is not None and value[:1] in {"Y", "y", "1"}:
@@ -483,7 +521,6 @@ class _System:
 
 
 def _arch(machine: str) -> str:
-    machine = machine or platform.machine()
     return _ARCH_SPELLING.get(machine, machine)
 
 

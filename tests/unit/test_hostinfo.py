@@ -10,6 +10,7 @@ from hvcore.hostinfo import HostThread
 from hvcore.hostinfo import HugePageMount
 from hvcore.hostinfo import NumaCell
 from hvcore.hostinfo import Pages
+from hvcore.hostinfo import circumstances
 
 CPUINFO = """processor\t: {0}
 vendor_id\t: GenuineIntel
@@ -237,3 +238,13 @@ def test_capabilities_document():
 def test_offline_migration_has_an_empty_list():
     text = HostInfo(arch="aarch64").to_xml(migration="offline")
     assert "<migration_features>\n    </migration_features>" in text
+
+
+def test_circumstances_change_with_kvm_and_microcode(root):
+    before = circumstances(root)
+    assert before["kvm"] is True
+    assert before["microcode"] == 0x2B
+    (root / "dev/kvm").unlink()
+    assert circumstances(root) == {**before, "kvm": False}
+    (root / "proc/cpuinfo").write_text(CPUINFO.format(0).replace("0x2b", "0x2c"))
+    assert circumstances(root) == {**before, "kvm": False, "microcode": 0x2C}

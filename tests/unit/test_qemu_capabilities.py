@@ -23,6 +23,9 @@ XML = """<qemuCaps>
   <version>8002000</version>
   <microcodeVersion>0</microcodeVersion>
   <package>a &lt;b&gt;</package>
+  <cpudata arch='x86'>
+    <cpuid eax_in='0x00000000' ecx_in='0x00000000'/>
+  </cpudata>
   <arch>x86_64</arch>
   <hostCPU type='kvm' model='base' migratability='yes'>
     <property name='vendor' type='string' value='It&apos;s'/>

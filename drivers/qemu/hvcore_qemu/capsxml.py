@@ -12,7 +12,6 @@ from typing import Any
 from typing import Final
 from typing import NoReturn
 from typing import TypeVar
-from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_ESCAPES: Final = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&apos;", '"': "&quot;"}
+)
 _YES: Final = {"yes": True, "no": False}
 
 
@@ -270,10 +272,15 @@ def _hyperv(one: dict[str, Element]) -> tuple[str, ...] | None:
 
 
 def _fragment(element: Element | None) -> str | None:
+    """Return an element and its children as text, a line each, quoted as libvirt does."""
     if element is None:
         return None
-    element.tail = None
-    return etree.tostring(element, encoding="unicode")
+
+    def start(part: Element) -> str:
+        return f"<{part.tag}{_attributes(**{str(k): str(v) for k, v in part.items()})}"
+
+    inner = [f"  {start(child)}/>" for child in element]
+    return "\n".join([f"{start(element)}>", *inner, f"</{element.tag}>"])
 
 
 # -- writing ----------------------------------------------------------------------------------
@@ -301,7 +308,7 @@ def write(caps: QemuCapabilities) -> str:
         if text is not None:
             lines.append(f"<{tag}>{_escape(text)}</{tag}>")
     if caps.cpu_data is not None:
-        lines += caps.cpu_data.split("\n  ")
+        lines += caps.cpu_data.split("\n")
     lines.append(f"<arch>{caps.arch}</arch>")
     for name in ACCELERATORS:
         if name in caps.accelerators and (name == "tcg" or name in caps.names):
@@ -321,7 +328,7 @@ def write(caps: QemuCapabilities) -> str:
 
 
 def _escape(text: str) -> str:
-    return escape(text, {"'": "&apos;", '"': "&quot;"})
+    return text.translate(_ESCAPES)
 
 
 def _attributes(**values: str | bool | None) -> str:

@@ -27,13 +27,13 @@ class Way:
     :param kind: ``type``, ``device``, ``object``, ``machine``, ``schema``, ``option``,
         ``migration``, ``tpm-model``, ``tpm-type``, or one of `UNASKED`.
     :param subjects: names, one of which has to be there.
-    :param detail: the property or parameter it has to have.
+    :param detail: the property or parameter it has to have, if any.
     :param default_off: the property's default value has to be false.
     """
 
     kind: str
     subjects: tuple[str, ...] = ()
-    detail: str | None = None
+    detail: str = ""
     default_off: bool = False
 
 
@@ -53,9 +53,9 @@ def flags() -> Mapping[str, tuple[Way, ...]]:
     return {name: tuple(ways) for name, ways in table.items()}
 
 
-def _way(kind: str, subjects: str = "", detail: str | None = None) -> Way:
+def _way(kind: str, subjects: str = "", detail: str = "") -> Way:
     names = tuple(subjects.split(",")) if subjects else ()
-    if detail is not None and detail.endswith("=false"):
+    if detail.endswith("=false"):
         return Way(kind, names, detail.removesuffix("=false"), default_off=True)
     return Way(kind, names, detail)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-#: QEMU's deepest path has a dozen steps; a schema that needs more refers to itself.
-MAX_DEPTH: Final = 1000
+#: QEMU's deepest path has a dozen steps; one that needs many more refers to itself.
+MAX_DEPTH: Final = 100
 
 
 @final
