@@ -1,23 +1,184 @@
 """What one start of a domain needs from the host, and who provides it.
 
-Building a command line is pure; everything it needs that must be opened, created or allocated
-first goes through a :class:`Host`: the real one opens taps and files, the pretending one (for
-``domxml-to-native``, and with other numbers for tests) only counts.
+Building a command line is pure; everything it needs that must be opened, created, looked up or
+drawn at random first goes through a :class:`Host`: the real one opens taps and files, the
+pretending one (:class:`hvcore_qemu.pretend.PretendHost`, for ``domxml-to-native``) only counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
 import attrs
 
 
+@attrs.frozen
+class Tap:
+    """A network interface of the host that QEMU drives.
+
+    :ivar name: the interface's name, which the host may have chosen.
+    :ivar fds: one descriptor for each queue.
+    """
+
+    name: str
+    fds: tuple[int, ...]
+
+
+@attrs.frozen
+class FdGroup:
+    """Descriptors that the caller passed under a name (``virDomainFDAssociate``)."""
+
+    fds: tuple[int, ...]
+    writable: bool
+
+
+@attrs.frozen
+class Volume:
+    """Where a storage volume is.
+
+    :ivar kind: ``file``, ``block``, ``dir``, ``network``, ``netdir`` or ``ploop``.
+    :ivar path: the volume's path (for network kinds its name on the server).
+    :ivar pool_xml: the definition of the pool.
+    """
+
+    kind: str
+    path: str
+    pool_xml: str
+
+
+@attrs.frozen
+class NetworkPort:
+    """What a virtual network says about one of its ports.
+
+    :ivar network_xml: the definition of the network.
+    :ivar port_xml: the ``<networkport>`` document that was made for the interface.
+    """
+
+    network_xml: str
+    port_xml: str
+
+
 class Host(Protocol):
-    """Provider of file descriptors and allocations; see the methods for who asks."""
+    """Provider of everything a start takes from outside: descriptors, lookups, time and chance.
+
+    Descriptors are returned by number and stay open until QEMU has them.
+    """
+
+    # -- time, chance, environment -----------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the time in seconds since the epoch."""
+
+    def utc_offset(self) -> int:
+        """Return how many seconds the host's local time is ahead of UTC."""
+
+    def env(self, name: str) -> str | None:
+        """Return a variable of the manager's own environment."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return ``count`` bytes that nobody can guess."""
+
+    # -- character devices -------------------------------------------------------------------
 
     def monitor(self, path: str) -> int:
         """Return a descriptor of a unix socket that listens at ``path``."""
+
+    def chardev_socket(self, path: str) -> int:
+        """Return a listening unix socket for a character device in server mode."""
+
+    def chardev_file(self, path: str, *, append: bool) -> int:
+        """Return a descriptor through which QEMU writes the file of a character device."""
+
+    def chardev_log(self, path: str, *, append: bool) -> int:
+        """Return a descriptor through which QEMU writes the log of a character device."""
+
+    # -- interfaces --------------------------------------------------------------------------
+
+    def tap(self, name: str | None, *, queues: int) -> Tap:
+        """Create a tap, or open the existing one called ``name``, for type ``ethernet``."""
+
+    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+        """Create a tap and plug it into ``bridge``."""
+
+    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
+        """Create a macvtap on top of ``link``."""
+
+    def interface_exists(self, name: str) -> bool:
+        """Return whether the host has an interface of this name."""
+
+    def vhost_net(self, *, queues: int) -> Sequence[int]:
+        """Return one descriptor of ``/dev/vhost-net`` for each queue."""
+
+    def vdpa(self, device: str) -> int:
+        """Return a descriptor of a vhost-vdpa device, for an interface or a disk."""
+
+    def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
+        """Return the switch port behind a vhost-user socket, where one is known."""
+
+    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
+        """Return the port that ``network`` makes for an interface.
+
+        :raises HvError: when there is no such network, or it is not active.
+        """
+
+    def slirp(self) -> int | None:
+        """Return the socket of a helper for user networking; None to let QEMU do it."""
+
+    # -- storage -----------------------------------------------------------------------------
+
+    def volume(self, pool: str, volume: str) -> Volume:
+        """Return where a volume is.
+
+        :raises HvError: when the pool is not active or has no such volume.
+        """
+
+    def fd_group(self, name: str) -> FdGroup | None:
+        """Return the descriptors passed under ``name``."""
+
+    def is_host_cdrom(self, path: str) -> bool:
+        """Return whether ``path`` is an optical drive of the host."""
+
+    def nbdkit(self) -> frozenset[str] | None:
+        """Return what the installed nbdkit can do (``plugin-curl``...); None without one."""
+
+    # -- other devices -----------------------------------------------------------------------
+
+    def vhost_scsi(self) -> int:
+        """Return a descriptor of ``/dev/vhost-scsi``."""
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        """Return a descriptor of ``/dev/vhost-vsock`` and the CID; None picks a free one."""
+
+    def vhost_user_gpu(self, alias: str) -> int:
+        """Return the socket of a started vhost-user-gpu helper."""
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        """Return the name (``sg0``) of the generic node of a SCSI device."""
+
+    def render_node(self) -> str | None:
+        """Return the first usable DRM render node."""
+
+    def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
+        """Return descriptors of a TPM and of its cancel file."""
+
+    def tpm_cancel_path(self, device: str) -> str:
+        """Return the file in sysfs by which a TPM command is cancelled."""
+
+    def tpm_emulator_socket(self, proposed: str) -> str:
+        """Return the path of the socket of a software TPM, ``proposed`` unless it differs."""
+
+    # -- secrets -----------------------------------------------------------------------------
+
+    def secret(
+        self, usage_type: str, *, uuid: str | None = None, usage: str | None = None
+    ) -> bytes:
+        """Return the value of a secret.
+
+        :param usage_type: ``volume``, ``ceph``, ``iscsi``, ``tls`` or ``vtpm``.
+        :raises HvError: when there is none.
+        """
 
 
 @attrs.define(kw_only=True)
@@ -26,8 +187,12 @@ class Resources:
 
     :ivar domain_dir: directory of the domain's private files (sockets, master key).
     :ivar monitor_fd: the listening monitor socket.
+    :ivar master_key: the key by which QEMU decrypts the secrets on its command line.
     :ivar fd_sets: descriptors handed over by ``-add-fd``, in order of creation.
     :ivar by_alias: what a family prepared for one device, under the device's alias.
+    :ivar incoming: the URI QEMU receives a migration from; None for an ordinary start.
+    :ivar launch_time: when the start began, in seconds since the epoch; relative clocks start here.
+    :ivar variables: the manager's own environment, as far as QEMU is told of it.
     """
 
     domain_dir: str
@@ -35,3 +200,6 @@ class Resources:
     master_key: bytes = b""
     fd_sets: list[tuple[int, int, str]] = attrs.field(factory=list)
     by_alias: dict[str, Any] = attrs.field(factory=dict)
+    incoming: str | None = None
+    launch_time: int = 0
+    variables: dict[str, str] = attrs.field(factory=dict)

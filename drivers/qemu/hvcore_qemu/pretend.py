@@ -1,0 +1,164 @@
+"""A host that opens nothing: for showing what a start would do, and the base of tests' hosts.
+
+Descriptors are counted from 3, so that every one on the command line is another; secrets have no
+value that could leak; what only a real host knows is an error.
+"""
+# ruff: noqa: D102 - the methods are documented by the protocol
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import TYPE_CHECKING
+
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore_qemu.resources import FdGroup
+from hvcore_qemu.resources import NetworkPort
+from hvcore_qemu.resources import Tap
+from hvcore_qemu.resources import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIRST_FD = 3  # after stdin, stdout and stderr
+
+
+class PretendHost:
+    """Implements :class:`hvcore_qemu.resources.Host` without touching the host."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count(_FIRST_FD)
+        self._interfaces = itertools.count()
+
+    def fd(self) -> int:
+        """Return a number that no other descriptor has."""
+        return next(self._next)
+
+    def fds(self, count: int) -> tuple[int, ...]:
+        """Return ``count`` new numbers."""
+        return tuple(self.fd() for _ in range(count))
+
+    # -- time, chance, environment -----------------------------------------------------------
+
+    def now(self) -> int:
+        return int(time.time())
+
+    def utc_offset(self) -> int:
+        return time.localtime(self.now()).tm_gmtoff
+
+    def env(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+    def random_bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    # -- character devices -------------------------------------------------------------------
+
+    def monitor(self, path: str) -> int:
+        del path
+        return self.fd()
+
+    def chardev_socket(self, path: str) -> int:
+        del path
+        return self.fd()
+
+    def chardev_file(self, path: str, *, append: bool) -> int:
+        del path, append
+        return self.fd()
+
+    def chardev_log(self, path: str, *, append: bool) -> int:
+        del path, append
+        return self.fd()
+
+    # -- interfaces --------------------------------------------------------------------------
+
+    def tap(self, name: str | None, *, queues: int) -> Tap:
+        return Tap(name or f"vnet{next(self._interfaces)}", self.fds(queues))
+
+    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+        del bridge
+        return self.tap(name, queues=queues)
+
+    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
+        del link, mode
+        return Tap(name or f"macvtap{next(self._interfaces)}", self.fds(queues))
+
+    def interface_exists(self, name: str) -> bool:
+        del name
+        return False
+
+    def vhost_net(self, *, queues: int) -> Sequence[int]:
+        return self.fds(queues)
+
+    def vdpa(self, device: str) -> int:
+        del device
+        return self.fd()
+
+    def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
+        del path, server
+        return None
+
+    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
+        del interface_xml
+        raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
+
+    def slirp(self) -> int | None:
+        return None
+
+    # -- storage -----------------------------------------------------------------------------
+
+    def volume(self, pool: str, volume: str) -> Volume:
+        del volume
+        raise HvError(
+            f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
+        )
+
+    def fd_group(self, name: str) -> FdGroup | None:
+        del name
+        return None
+
+    def is_host_cdrom(self, path: str) -> bool:
+        del path
+        return False
+
+    def nbdkit(self) -> frozenset[str] | None:
+        return None
+
+    # -- other devices -----------------------------------------------------------------------
+
+    def vhost_scsi(self) -> int:
+        return self.fd()
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        return self.fd(), 3 if cid is None else cid  # 3 is the first CID a guest can have
+
+    def vhost_user_gpu(self, alias: str) -> int:
+        del alias
+        return self.fd()
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        del adapter, bus, target, unit
+        return "sg0"
+
+    def render_node(self) -> str | None:
+        return "/dev/dri/renderD128"
+
+    def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
+        del device, cancel_path
+        return self.fd(), self.fd()
+
+    def tpm_cancel_path(self, device: str) -> str:
+        return f"/sys/class/tpm/{device.rpartition('/')[2]}/device/cancel"
+
+    def tpm_emulator_socket(self, proposed: str) -> str:
+        return proposed
+
+    # -- secrets -----------------------------------------------------------------------------
+
+    def secret(
+        self, usage_type: str, *, uuid: str | None = None, usage: str | None = None
+    ) -> bytes:
+        del usage_type, uuid, usage
+        return b"secret"
