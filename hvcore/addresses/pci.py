@@ -202,17 +202,18 @@ class PciBus:
         """No usable slot has a device."""
         return not self.usable & self.busy
 
-    def find(self, flags: int, function: int) -> tuple[int, int] | None:
-        """Return the lowest slot and function a device can take, or None.
+    def find_shared(self, function: int) -> tuple[int, int] | None:
+        """Return the lowest slot and function that a device can take which shares slots.
 
         :param function: the function wanted, or :data:`ANY_FUNCTION`.
         """
         free = self.usable & ~self.busy
-        wanted = 0 if function == ANY_FUNCTION else function
-        shared = self.aggregate & self.usable if flags & Connect.AGGREGATE_SLOT else 0
+        free &= -free
+        wanted = max(function, 0)
+        shared = self.aggregate & self.usable
         while shared:
             lowest = shared & -shared
-            if free and free & -free < lowest:
+            if free and free < lowest:
                 break
             slot = lowest.bit_length() - 1
             unused = ~(self.functions >> slot * 8) & 0xFF
@@ -221,9 +222,7 @@ class PciBus:
             if function == ANY_FUNCTION and unused:
                 return slot, (unused & -unused).bit_length() - 1
             shared ^= lowest
-        if free:
-            return (free & -free).bit_length() - 1, wanted
-        return None
+        return (free.bit_length() - 1, wanted) if free else None
 
 
 def format_address(domain: int, bus: int, slot: int, function: int) -> str:
@@ -276,38 +275,31 @@ class PciAddressSet:
         :raises ValidationFailed: when there is no such address or the bus does not accept
             this kind of device.
         """
+        problem = self._problem(address, flags, domain=domain, explicit=explicit)
+        if problem is not None:
+            _refuse(problem.format(format_address(domain, *address)), explicit=explicit)
+
+    def _problem(self, address: PciSlot, flags: int, *, domain: int, explicit: bool) -> str | None:
+        """Return what is wrong with an address, with ``{}`` where it is to be named."""
         index, slot, function = address
         if not self.buses:
-            _refuse("No PCI buses available", explicit=explicit)
-        text = format_address(domain, index, slot, function)
+            return "No PCI buses available"
         if domain:
-            _refuse(
-                f"Invalid PCI address {text}. Only PCI domain 0 is available", explicit=explicit
-            )
+            return "Invalid PCI address {}. Only PCI domain 0 is available"
         if index >= len(self.buses):
-            _refuse(
-                f"Invalid PCI address {text}. Only PCI buses up to {len(self.buses) - 1} are"
-                " available",
-                explicit=explicit,
-            )
+            last = len(self.buses) - 1
+            return f"Invalid PCI address {{}}. Only PCI buses up to {last} are available"
         bus = self.buses[index]
-        problem = mismatch(text, index, bus.flags, flags, explicit=explicit)
+        problem = mismatch(index, bus.flags, flags, explicit=explicit)
         if problem is not None:
-            _refuse(problem, explicit=explicit)
+            return problem
         if slot < bus.first_slot:
-            _refuse(
-                f"Invalid PCI address {text}. slot must be >= {bus.first_slot}",
-                explicit=explicit,
-            )
+            return f"Invalid PCI address {{}}. slot must be >= {bus.first_slot}"
         if slot > bus.last_slot:
-            _refuse(
-                f"Invalid PCI address {text}. slot must be <= {bus.last_slot}", explicit=explicit
-            )
+            return f"Invalid PCI address {{}}. slot must be <= {bus.last_slot}"
         if function > LAST_FUNCTION:
-            _refuse(
-                f"Invalid PCI address {text}. function must be <= {LAST_FUNCTION}",
-                explicit=explicit,
-            )
+            return f"Invalid PCI address {{}}. function must be <= {LAST_FUNCTION}"
+        return None
 
     def reserve(
         self,
@@ -324,17 +316,20 @@ class PciAddressSet:
             set had to insert a bridge in front of the bus that was asked for.
         :raises ValidationFailed: when the address is unsuitable (see :meth:`check`) or in use.
         """
-        # The message names the address as it was asked for, even if a bridge moved it.
-        text = format_address(domain, *address)
+        asked = address
         if self.growable and address.bus >= len(self.buses):
             address = address._replace(bus=self._grow(address.bus, flags))
-        self.check(address, flags, domain=domain, explicit=explicit)
-        index, slot, function = address
-        bus = self.buses[index]
-        if bus.functions >> (slot * 8 + function) & 1:
-            _refuse(f"Attempted double use of PCI Address {text}", explicit=explicit)
-        self._mark(bus, slot, function, flags, isolation_group, explicit=explicit)
-        return address
+        problem = self._problem(address, flags, domain=domain, explicit=explicit)
+        if problem is None:
+            bus = self.buses[address.bus]
+            if not bus.functions >> (address.slot * 8 + address.function) & 1:
+                self._mark(
+                    bus, address.slot, address.function, flags, isolation_group, explicit=explicit
+                )
+                return address
+            problem = "Attempted double use of PCI Address {}"
+        # The message names the address as it was asked for, even if a bridge moved it.
+        _refuse(problem.format(format_address(domain, *asked)), explicit=explicit)
 
     def reserve_next(
         self, flags: int, *, isolation_group: int = 0, function: int = ANY_FUNCTION
@@ -351,25 +346,18 @@ class PciAddressSet:
             _refuse("No PCI buses available", explicit=True)
         key = (flags, function, isolation_group)
         found = self._search(self._hints.get(key, 0), flags, function, isolation_group)
+        self._hints[key] = len(self.buses) if found is None else found.bus
         if found is None and (self._isolating or isolation_group):
             found = self._search(0, flags, function, None)
-        elif found is not None:
-            self._hints[key] = found.bus
-        if found is not None:
-            self._mark(
-                self.buses[found.bus],
-                found.slot,
-                found.function,
-                flags,
-                isolation_group,
-                explicit=False,
-            )
-            return found
-        if not self.growable:
-            _refuse("No more available PCI slots", explicit=False)
-        index = self._grow(len(self.buses), flags)
-        address = PciSlot(index, self.buses[index].first_slot, max(function, 0))
-        return self.reserve(address, flags, isolation_group=isolation_group, explicit=False)
+        if found is None:
+            if not self.growable:
+                _refuse("No more available PCI slots", explicit=False)
+            index = self._grow(len(self.buses), flags)
+            found = PciSlot(index, self.buses[index].first_slot, max(function, 0))
+            self.check(found, flags, explicit=False)
+        index, slot, function = found
+        self._mark(self.buses[index], slot, function, flags, isolation_group, explicit=False)
+        return found
 
     def release(self, address: PciSlot) -> None:
         """Give one function back."""
@@ -400,9 +388,14 @@ class PciAddressSet:
                     continue
             elif bus.isolation_group != group:
                 continue
-            place = bus.find(flags, function)
-            if place is not None:
-                return PciSlot(index, *place)
+            if flags & Connect.AGGREGATE_SLOT:
+                place = bus.find_shared(function)
+                if place is not None:
+                    return PciSlot(index, *place)
+            else:
+                free = bus.usable & ~bus.busy
+                if free:
+                    return PciSlot(index, (free & -free).bit_length() - 1, max(function, 0))
         return None
 
     def _mark(
@@ -484,17 +477,18 @@ class PciAddressSet:
         )
 
 
-def mismatch(text: str, bus: int, accepted: int, flags: int, *, explicit: bool) -> str | None:
+def mismatch(bus: int, accepted: int, flags: int, *, explicit: bool) -> str | None:
     """Return why a bus does not suit a device, or None if it does.
 
-    :param text: the address as it is printed in the message.
+    The message has ``{}`` where the address is to be named.
+
     :param bus: index of the bus.
     :param accepted: connect flags of the bus.
     :param flags: connect flags of the device.
     """
     if flags & Connect.INTEGRATED:
         if bus:
-            return f"The device at PCI address {text} needs to be an integrated device (bus=0)"
+            return "The device at PCI address {} needs to be an integrated device (bus=0)"
         accepted |= Connect.PCI
     if explicit:
         # The author may plug a PCI device into an Express slot and the other way round, and
@@ -505,12 +499,12 @@ def mismatch(text: str, bus: int, accepted: int, flags: int, *, explicit: bool) 
             flags |= Connect.PCI_DEVICE
     elif flags & Connect.AUTOASSIGN & ~accepted:
         return (
-            f"The device at PCI address {text} was auto-assigned this address, but the PCI"
+            "The device at PCI address {} was auto-assigned this address, but the PCI"
             f" controller with index='{bus}' doesn't allow auto-assignment"
         )
     if flags & Connect.HOTPLUGGABLE & ~accepted:
         return (
-            f"The device at PCI address {text} requires hotplug capability, but the PCI"
+            "The device at PCI address {} requires hotplug capability, but the PCI"
             f" controller with index='{bus}' doesn't support hotplug"
         )
     if flags & accepted & Connect.TYPES:
@@ -518,11 +512,11 @@ def mismatch(text: str, bus: int, accepted: int, flags: int, *, explicit: bool) 
     for bit, name in _TYPE_NAMES:
         if flags & bit:
             return (
-                f"The device at PCI address {text} cannot be plugged into the PCI controller"
+                "The device at PCI address {} cannot be plugged into the PCI controller"
                 f" with index='{bus}'. It requires a controller that accepts a {name}."
             )
     return (
-        f"The device at PCI address {text} has unrecognized connection type flags"
+        "The device at PCI address {} has unrecognized connection type flags"
         f" 0x{flags & Connect.TYPES:02x}"
     )
 

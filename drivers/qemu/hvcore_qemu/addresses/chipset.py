@@ -123,7 +123,7 @@ def _place_video(run: Assignment, place: PciSlot, flags: int) -> None:
         return
     run.slots.check(place, flags)
     if run.slots.slot_in_use(place.bus, place.slot):
-        run.place(run.by_family["videos"][0])
+        run.place(run.requests.primary_video)
     else:
         run.slots.reserve(place, flags)
         videos[0].address = _address(place)

@@ -34,7 +34,7 @@ class Guest:
     :param host: None where nothing is known of the host.
     """
 
-    __slots__ = ("caps", "devices", "domain", "host", "machine")
+    __slots__ = ("_visited", "caps", "devices", "domain", "host", "machine")
 
     def __init__(self, domain: Domain, caps: Capabilities, host: HostPci | None) -> None:
         self.domain = domain
@@ -42,14 +42,18 @@ class Guest:
         self.caps = caps
         self.host = host
         self.machine = machine_of(domain)
+        self._visited: list[Device] | None = None
 
-    def visit(self) -> Iterator[Device]:
-        """Yield every device that may have an address, in libvirt's order."""
-        devices = self.devices
-        for family in ADDRESSED:
-            found: list[Device] = getattr(devices, family)
-            if found:
-                yield from found if family != "consoles" else self.own_consoles()
+    @property
+    def visited(self) -> list[Device]:
+        """Every device that may have an address, in libvirt's order, as it was at first use."""
+        if self._visited is None:
+            self._visited = []
+            for family in ADDRESSED:
+                found = getattr(self.devices, family)
+                if found:
+                    self._visited += found if family != "consoles" else self.own_consoles()
+        return self._visited
 
     def own_consoles(self) -> list[Device]:
         """Return the consoles without the first one if it only repeats the first serial port."""

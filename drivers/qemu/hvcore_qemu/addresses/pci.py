@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
-from hvcore.addresses.controllers import ensure_controller
+from hvcore.addresses.controllers import add_controller
 from hvcore.addresses.pci import ANY_FUNCTION
 from hvcore.addresses.pci import BUS_MODELS
 from hvcore.addresses.pci import Connect
@@ -83,10 +83,6 @@ def _always(device: Any) -> bool:
     return True
 
 
-def _is_bridge(controller: Any) -> bool:
-    return controller.type == "pci" and controller.model not in ROOTS
-
-
 def _is_other_controller(controller: Any) -> bool:
     # The floppy controller is behind the ISA bridge, CCID is a USB device, the first IDE
     # controller is part of the chipset, and an NCR 53C90 is on the board.
@@ -107,10 +103,9 @@ def _is_pci_hostdev(hostdev: Any) -> bool:
     )
 
 
-# What gets an address in which order, as old as QEMU 0.12: later kinds came to the end, so
-# that an upgrade does not move devices.
+# What gets an address after the bridges and in which order, as old as QEMU 0.12: later kinds
+# came to the end, so that an upgrade does not move devices.
 ORDER: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
-    ("controllers", _is_bridge),
     ("filesystems", lambda fs: fs.driver_type != "mtp"),
     ("interfaces", lambda net: net.model != "usb-net" and net.type != "hostdev"),
     ("sounds", lambda sound: sound.model not in ("sb16", "pcspk", "usb")),
@@ -134,29 +129,87 @@ ORDER: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
 )
 
 
+class Requests:
+    """The devices of a guest and how they connect.
+
+    :ivar everything: all devices, in visiting order.
+    :ivar bridges: PCI controllers but the root, which are placed first.
+    :ivar others: everything else that may be given an address, in the order of :data:`ORDER`.
+    """
+
+    def __init__(self, guest: Guest, flags: tuple[int, ...]) -> None:
+        self._guest = guest
+        self.everything: list[Request] = []
+        self._by_family: dict[str, list[Request]] = {}
+        devices = guest.devices
+        for family in ADDRESSED:
+            found = getattr(devices, family)
+            if not found:
+                continue
+            way = WAYS.get(family)
+            if way is None:
+                if family == "consoles":
+                    found = guest.own_consoles()
+                self.everything += [Request(family, device, NONE) for device in found]
+            else:
+                mine = [Request(family, device, flags[way(device, guest)]) for device in found]
+                self._by_family[family] = mine
+                self.everything += mine
+        self.bridges = self._find_bridges()
+        self.others = [
+            request
+            for family, suits in ORDER
+            for request in self._by_family.get(family, ())
+            if suits(request.device)
+        ]
+        if guest.machine.pseries:
+            groups = isolation_groups(guest)
+            for request in self.everything:
+                request.group = groups.get(id(request.device), 0)
+
+    @property
+    def primary_video(self) -> Request:
+        """The first video device; there has to be one."""
+        return self._by_family["videos"][0]
+
+    def follow_controllers(self) -> None:
+        """Take in PCI controllers that were added to the guest."""
+        known = self._by_family.setdefault("controllers", [])
+        by_device = {id(request.device): request for request in known}
+        fresh = [
+            by_device.get(id(each)) or Request("controllers", each, NONE)
+            for each in self._guest.devices.controllers
+        ]
+        start = self.everything.index(known[0]) if known else len(self.everything)
+        self.everything[start : start + len(known)] = fresh
+        known[:] = fresh
+        self.bridges = self._find_bridges()
+
+    def _find_bridges(self) -> list[Request]:
+        bridges = []
+        for request in self._by_family.get("controllers", ()):
+            if request.device.type == "pci":
+                # How a bridge connects is part of its model.
+                rule = BUS_MODELS.get(request.device.model)
+                if rule is not None and rule.plugs_as:
+                    request.flags = rule.plugs_as
+                    bridges.append(request)
+        return bridges
+
+
 class Assignment:
     """One run over all devices.
 
     :ivar slots: the buses and what is on them.
-    :ivar by_family: the requests of each list of devices.
     :ivar keep: addresses are given to the devices, not only counted.
     """
 
-    def __init__(
-        self,
-        guest: Guest,
-        requests: list[Request],
-        by_family: dict[str, list[Request]],
-        *,
-        buses: int,
-        keep: bool,
-    ) -> None:
+    def __init__(self, guest: Guest, requests: Requests, *, buses: int, keep: bool) -> None:
         self.guest = guest
         self.requests = requests
-        self.by_family = by_family
         self.keep = keep
         self.slots = self._make_slots(buses)
-        for request in requests:
+        for request in requests.everything:
             if type(request.device.address) is PciAddress:
                 self._collect(request, request.device.address)
 
@@ -216,15 +269,13 @@ class Assignment:
 
     def place_all(self) -> None:
         """Find places for all devices that have none, in libvirt's order."""
-        for family, suits in ORDER:
-            for request in self.by_family.get(family, ()):
+        for requests in (self.requests.bridges, self.requests.others):
+            for request in requests:
                 device = request.device
-                if not suits(device):
-                    continue
                 if not wants_pci_address(device):
-                    if family == "disks":
+                    if request.family == "disks":
                         self._check_disk(device)
-                elif family == "controllers" and device.model in ICH9_USB_FUNCTIONS:
+                elif request.family == "controllers" and device.model in ICH9_USB_FUNCTIONS:
                     self._place_usb2(request)
                 else:
                     self.place(request)
@@ -295,65 +346,25 @@ def assign_pci(guest: Guest) -> None:
     last = max((each.index or 0 for each in guest.pci_controllers()), default=-1)
     buses = last + 1
     root = guest.root_model()
-    flags = flags_by_way(guest, express=root == "pcie-root")
-    requests, by_family = _survey(guest, flags)
-    if guest.machine.pseries:
-        groups = isolation_groups(guest)
-        for request in requests:
-            request.group = groups.get(id(request.device), 0)
+    requests = Requests(guest, flags_by_way(guest, express=root == "pcie-root"))
     if buses:
-        buses = _count_buses(guest, requests, by_family, last=last, root=root)
-    run = Assignment(guest, requests, by_family, buses=buses, keep=True)
-    zpci = "zpci" in guest.caps
-    ids = ZpciIds()
-    if zpci:
+        buses = _count_buses(guest, requests, last=last, root=root)
+    run = Assignment(guest, requests, buses=buses, keep=True)
+    ids = ZpciIds() if "zpci" in guest.caps else None
+    if ids is not None:
         _identify(requests, ids, complete=False)
     if guest.machine.supports_pci:
         reserve_chipset(run)
         run.place_all()
-        if zpci:
+        if ids is not None:
             _identify(requests, ids, complete=True)
         _mark_multifunction(requests)
         complete_pci_controllers(guest)
 
 
-def _survey(guest: Guest, flags: tuple[int, ...]) -> tuple[list[Request], dict[str, list[Request]]]:
-    """Return a request for every device, in visiting order and by family."""
-    requests: list[Request] = []
-    by_family: dict[str, list[Request]] = {}
-    devices = guest.devices
-    for family in ADDRESSED:
-        found = getattr(devices, family)
-        if not found:
-            continue
-        way = WAYS.get(family)
-        if way is None:
-            if family == "consoles":
-                found = guest.own_consoles()
-            requests += [Request(family, device, NONE) for device in found]
-            continue
-        mine = by_family[family] = [
-            Request(family, device, flags[way(device, guest)]) for device in found
-        ]
-        requests += mine
-    # How a bridge connects is part of its model.
-    for request in by_family.get("controllers", ()):
-        if request.device.type == "pci":
-            rule = BUS_MODELS.get(request.device.model)
-            request.flags = rule.plugs_as if rule is not None else NONE
-    return requests, by_family
-
-
-def _count_buses(
-    guest: Guest,
-    requests: list[Request],
-    by_family: dict[str, list[Request]],
-    *,
-    last: int,
-    root: str | None,
-) -> int:
+def _count_buses(guest: Guest, requests: Requests, *, last: int, root: str | None) -> int:
     """Find out how many buses the guest needs and add the controllers that are missing."""
-    run = Assignment(guest, requests, by_family, buses=last + 1, keep=False)
+    run = Assignment(guest, requests, buses=last + 1, keep=False)
     slots = run.slots
     reserve_chipset(run)
     if root == "pci-root" and not all(bus.full for bus in slots.buses):
@@ -365,43 +376,26 @@ def _count_buses(
         # The author leaves controllers to us: one port more than needed allows hotplug.
         slots.reserve_next(Connect.PCIE)
     controllers = guest.devices.controllers
-    known = by_family.setdefault("controllers", [])
+    present = {each.index for each in guest.pci_controllers()}
     index = 1
     while index < len(slots.buses):  # a bridge may need a bus of its own
-        model = slots.buses[index].model
-        added = ensure_controller(controllers, "pci", index, model)
-        if added is not None and model not in ROOTS:
-            slots.reserve_next(BUS_MODELS[model].plugs_as)
+        if index not in present:
+            model = slots.buses[index].model
+            add_controller(controllers, "pci", index, model)
+            if model not in ROOTS:
+                slots.reserve_next(BUS_MODELS[model].plugs_as)
         index += 1
-    if len(controllers) != len(known):
-        _follow_controllers(controllers, known, requests)
+    if len(present) < len(slots.buses):
+        requests.follow_controllers()
     return len(slots.buses)
 
 
-def _follow_controllers(
-    controllers: list[Controller], known: list[Request], requests: list[Request]
-) -> None:
-    """Bring the requests in line with the controllers, some of which are new."""
-    by_device = {id(request.device): request for request in known}
-    fresh = [
-        by_device.get(id(each))
-        or Request("controllers", each, BUS_MODELS[each.model or ""].plugs_as)
-        for each in controllers
-    ]
-    position = next(
-        (place for place, request in enumerate(requests) if id(request.device) in by_device),
-        len(requests),
-    )
-    requests[position : position + len(known)] = fresh
-    known[:] = fresh
-
-
-def _identify(requests: list[Request], ids: ZpciIds, *, complete: bool) -> None:
+def _identify(requests: Requests, ids: ZpciIds, *, complete: bool) -> None:
     """Give PCI devices of s390 guests their identifiers.
 
     :param complete: also to those that have none of the two yet.
     """
-    for request in requests:
+    for request in requests.everything:
         address = request.device.address
         if request.family in _WITHOUT_ZPCI or type(address) is not PciAddress:
             continue
@@ -411,11 +405,11 @@ def _identify(requests: list[Request], ids: ZpciIds, *, complete: bool) -> None:
             address.zpci_uid, address.zpci_fid = ids.ensure(uid, fid)
 
 
-def _mark_multifunction(requests: list[Request]) -> None:
+def _mark_multifunction(requests: Requests) -> None:
     """Say of function 0 that there are others, unless the document says something itself."""
     first: dict[tuple[int, int, int], PciAddress] = {}
     shared = set()
-    for request in requests:
+    for request in requests.everything:
         address = request.device.address
         if type(address) is PciAddress:
             slot = (address.domain or 0, address.bus or 0, address.slot or 0)

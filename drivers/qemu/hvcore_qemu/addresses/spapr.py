@@ -35,7 +35,7 @@ def assign_spapr_vio(guest: Guest) -> None:
         for device in getattr(guest.devices, family):
             if type(device.address) is not SpaprVioAddress and belongs(device, pseries):
                 device.address = SpaprVioAddress()
-    addresses = [each.address for each in guest.visit() if type(each.address) is SpaprVioAddress]
+    addresses = [each.address for each in guest.visited if type(each.address) is SpaprVioAddress]
     if not addresses:
         return
     used = SpaprVioAddressSet(each.reg for each in addresses if each.reg is not None)

@@ -67,7 +67,7 @@ def assign_ccw(guest: Guest) -> None:
             if device.address is None:
                 device.address = CcwAddress()
     used = CcwAddressSet()
-    channel = [each.address for each in guest.visit() if type(each.address) is CcwAddress]
+    channel = [each.address for each in guest.visited if type(each.address) is CcwAddress]
     for address in channel:
         if address.devno is not None:
             used.reserve(address.cssid or 0, address.ssid or 0, address.devno)
@@ -99,7 +99,7 @@ def prefer_mmio_or_pci(guest: Guest) -> None:
     if (
         guest.root_model() == "pcie-root"
         and ("pcie-root-port" in guest.caps or "ioh3420" in guest.caps)
-        and not any(type(each.address) is VirtioMmioAddress for each in guest.visit())
+        and not any(type(each.address) is VirtioMmioAddress for each in guest.visited)
     ):
         _choose(guest, PciAddress)
     elif "virtio-mmio" in guest.caps:

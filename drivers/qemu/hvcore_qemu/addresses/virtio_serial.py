@@ -23,7 +23,7 @@ def assign_virtio_serial(guest: Guest) -> None:
     for controller in devices.controllers:
         if controller.type == "virtio-serial":
             ports.add_controller(controller.index or 0, controller.ports)
-    for device in guest.visit():
+    for device in guest.visited:
         address = device.address
         if type(address) is VirtioSerialAddress and address.port:
             ports.reserve(address.controller or 0, address.port)
