@@ -122,6 +122,20 @@ class GuestMachine:
 
 
 @final
+@attrs.frozen(slots=True)
+class GuestFeature:
+    """Something guests of an architecture can have.
+
+    :param default: whether they have it without asking; with ``toggle`` whether that can be
+        changed. None for features that are not switched.
+    """
+
+    name: str
+    default: bool | None = None
+    toggle: bool | None = None
+
+
+@final
 @attrs.frozen(slots=True, kw_only=True)
 class GuestArch:
     """Guests of one architecture that a driver can run."""
@@ -131,6 +145,7 @@ class GuestArch:
     emulator: str | None = None
     machines: tuple[GuestMachine, ...] = ()
     virt_types: tuple[str, ...] = ()
+    features: tuple[GuestFeature, ...] = ()
     os_type: str = "hvm"
 
 
@@ -220,11 +235,13 @@ class HostInfo:
         guests: Iterable[GuestArch] = (),
         *,
         migration: Literal["offline", "live"] | None = None,
+        transports: Iterable[str] = (),
     ) -> str:
         """Return the document of ``virsh capabilities``.
 
         :param guests: what the drivers can run.
         :param migration: the best kind of migration that the drivers can do.
+        :param transports: URI schemes to which they can migrate.
         """
         lines = ["<host>"]
         lines += [f"  <uuid>{self.uuid}</uuid>"] if self.uuid else []
@@ -232,10 +249,13 @@ class HostInfo:
         sizes = self.page_sizes if self.cells and self.cells[0].pages else ()
         lines += [f"    <pages unit='KiB' size='{size}'/>" for size in sizes]
         lines += ["  </cpu>", "  <power_management/>"]
-        lines.append(f"  <iommu support='{'yes' if self.iommu else 'no'}'/>")
+        lines.append(f"  <iommu support='{_yes(self.iommu)}'/>")
         if migration:
-            live = ["    <live/>"] if migration == "live" else []
-            lines += ["  <migration_features>", *live, "  </migration_features>"]
+            inner = ["    <live/>"] if migration == "live" else []
+            uris = [f"      <uri_transport>{name}</uri_transport>" for name in transports]
+            if uris:
+                inner += ["    <uri_transports>", *uris, "    </uri_transports>"]
+            lines += ["  <migration_features>", *inner, "  </migration_features>"]
         lines += [f"  {line}" for line in self._topology()]
         blocks = ["\n".join(f"  {line}" for line in [*lines, "</host>"])]
         blocks += ["\n".join(f"  {line}" for line in _guest_lines(guest)) for guest in guests]
@@ -314,7 +334,22 @@ def _guest_lines(guest: GuestArch) -> Iterator[str]:
     for virt_type in guest.virt_types:
         yield f"    <domain type='{virt_type}'/>"
     yield "  </arch>"
+    if guest.features:
+        yield "  <features>"
+        for feature in guest.features:
+            marks = "" if feature.default is None else f" default='{_switch(feature.default)}'"
+            marks += "" if feature.toggle is None else f" toggle='{_yes(feature.toggle)}'"
+            yield f"    <{feature.name}{marks}/>"
+        yield "  </features>"
     yield "</guest>"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _switch(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def _parse_numbers(text: str) -> tuple[int, ...]:

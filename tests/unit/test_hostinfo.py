@@ -4,6 +4,7 @@ import attrs
 import pytest
 
 from hvcore.hostinfo import GuestArch
+from hvcore.hostinfo import GuestFeature
 from hvcore.hostinfo import GuestMachine
 from hvcore.hostinfo import HostInfo
 from hvcore.hostinfo import HostThread
@@ -185,9 +186,10 @@ def test_capabilities_document():
             GuestMachine(name="pc", canonical="pc-1", max_cpus=8),
         ),
         virt_types=("qemu", "kvm"),
+        features=(GuestFeature("pae"), GuestFeature("acpi", default=True, toggle=False)),
     )
     assert (
-        host.to_xml([guest], migration="live")
+        host.to_xml([guest], migration="live", transports=["tcp"])
         == """<capabilities>
 
   <host>
@@ -201,6 +203,9 @@ def test_capabilities_document():
     <iommu support='yes'/>
     <migration_features>
       <live/>
+      <uri_transports>
+        <uri_transport>tcp</uri_transport>
+      </uri_transports>
     </migration_features>
     <topology>
       <cells num='1'>
@@ -228,6 +233,10 @@ def test_capabilities_document():
       <domain type='qemu'/>
       <domain type='kvm'/>
     </arch>
+    <features>
+      <pae/>
+      <acpi default='on' toggle='no'/>
+    </features>
   </guest>
 
 </capabilities>
