@@ -345,10 +345,9 @@ class Element:
         return self._extra or {}
 
 
-@dataclass_transform(
-    kw_only_default=True,
-    field_specifiers=(attr, text, scaled, flag, texts, child, children, choice, custom),
-)
+# The functions above are deliberately no field specifiers: a type checker would take every field
+# without a written default for required in the constructor, and nearly all default to None.
+@dataclass_transform(kw_only_default=True)
 def element(
     tag: str,
     *,
