@@ -406,6 +406,17 @@ class EventStream:
         """Return the next item, or ``None`` when there is none at the moment."""
         return self._take() if self._queue else None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -11,13 +11,9 @@ import enum
 from typing import TYPE_CHECKING
 from typing import Final
 from typing import TypeAlias
-from typing import TypeVar
 
 if TYPE_CHECKING:
     from typing import Self
-
-_E = TypeVar("_E", bound="Labelled")
-
 
 class Labelled(enum.IntEnum):
     """An integer with the text a user reads."""
@@ -165,9 +161,10 @@ def state_of(reason: StateReason) -> State:
     return STATE_OF[type(reason)]
 
 
-def by_name(enumeration: type[_E], name: object, default: _E) -> _E:
-    """Return the member called ``name``, or ``default`` where there is none.
+def reason_named(state: State, name: object) -> StateReason:
+    """Return the reason for ``state`` called ``name``, or its unknown one.
 
     Status files may come from a newer version; a word it does not know must not lose a domain.
     """
-    return enumeration.__members__.get(str(name), default)
+    reasons = REASONS[state]
+    return reasons.__members__.get(str(name)) or next(iter(reasons))

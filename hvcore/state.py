@@ -34,9 +34,8 @@ import attrs
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import StateLocked
-from hvcore.lifecycle import REASONS
 from hvcore.lifecycle import State
-from hvcore.lifecycle import by_name
+from hvcore.lifecycle import reason_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,14 +190,13 @@ class Status:
         """
         try:
             document = json.loads(data)
-            state = by_name(State, document["state"], State.NOSTATE)
-            reasons = REASONS[state]
+            state = State.__members__.get(document["state"], State.NOSTATE)
             return cls(
                 uuid=str(uuids.UUID(document["uuid"])),
                 name=str(document["name"]),
                 id=int(document["id"]),
                 state=state,
-                reason=by_name(reasons, document["reason"], reasons(0)),
+                reason=reason_named(state, document["reason"]),
                 live_xml=str(document["live_xml"]),
                 pid=document["pid"],
                 start=document["start"],

@@ -1,0 +1,279 @@
+"""A handle on one domain: what it is, what it does, and what can be done with it.
+
+A handle holds no state of its own. It asks the books each time, so it is right after the domain
+was redefined, stopped or removed, by this program or another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hvcore.errors import DomainGone
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.errors import InvalidState
+from hvcore.errors import NoSuchDomain
+from hvcore.events import StreamClosed
+from hvcore.jobs import Job
+from hvcore.lifecycle import CrashedReason
+from hvcore.lifecycle import State
+
+if TYPE_CHECKING:
+    from hvcore.driver import Op
+    from hvcore.driver import Record
+    from hvcore.engine import Engine
+    from hvcore.lifecycle import StateReason
+
+
+@attrs.frozen(kw_only=True)
+class DomainInfo:
+    """``virDomainInfo``.
+
+    :param max_memory: KiB it may have.
+    :param memory: KiB it has.
+    :param vcpus: number of its virtual CPUs.
+    :param cpu_time: nanoseconds of host CPU time; 0 when it does not run.
+    """
+
+    state: State
+    max_memory: int
+    memory: int
+    vcpus: int
+    cpu_time: int
+
+
+class Domain:
+    """A handle on one domain of a host."""
+
+    __slots__ = ("_engine", "_record")
+
+    def __init__(self, engine: Engine, record: Record) -> None:
+        self._engine = engine
+        self._record = record
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.name} {self.uuid}>"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Domain) and other._engine is self._engine and other.uuid == self.uuid
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.uuid)
+
+    # -- what it is ---------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._record.name
+
+    @property
+    def uuid(self) -> str:
+        """The UUID, lower case with dashes."""
+        return self._record.uuid
+
+    @property
+    def id(self) -> int | None:
+        """The number of the running domain; ``None`` when it does not run."""
+        return self._now().id
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has a virtual machine."""
+        return self._now().active
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether it is defined, and so will still be there when it stops."""
+        return self._now().persistent is not None
+
+    @property
+    def autostart(self) -> bool:
+        """Whether :meth:`hvcore.host.Host.autostart` starts it."""
+        return self._now().autostart
+
+    async def state(self) -> tuple[State, StateReason]:
+        """Return what it is doing, and why.
+
+        :raises NoSuchDomain: it is gone.
+        """
+        record = self._now()
+        return record.state, record.reason
+
+    async def info(self) -> DomainInfo:
+        """Return what it has and uses.
+
+        :raises NoSuchDomain: it is gone.
+        """
+        record = self._now()
+        model = record.definition.domain
+        memory = model.current_memory or model.memory or 0
+        cpu_time = 0
+        if record.active and self._engine.owned:
+            usage = await self._engine.driver.info(record)
+            memory, cpu_time = usage.memory, usage.cpu_time
+        vcpus = 1 if model.vcpu is None else model.vcpu.current or model.vcpu.max or 1
+        return DomainInfo(
+            state=record.state,
+            max_memory=model.memory or 0,
+            memory=memory,
+            vcpus=vcpus,
+            cpu_time=cpu_time,
+        )
+
+    async def xml(
+        self, *, inactive: bool = False, secure: bool = False, migratable: bool = False
+    ) -> str:
+        """Return the definition as a document.
+
+        :param inactive: the definition of the next start, even while it runs.
+        :param secure: with passwords.
+        :param migratable: fit for an older or other host.
+        :raises NoSuchDomain: it is gone.
+        """
+        record = self._now()
+        live = record.live is not None and not inactive
+        definition = record.definition if live else record.persistent or record.definition
+        return definition.xml(inactive=not live, secure=secure, migratable=migratable)
+
+    # -- what can be done with it -------------------------------------------------------
+
+    async def start(self, *, paused: bool = False) -> None:
+        """Start it; return once it runs.
+
+        :param paused: leave its CPUs stopped.
+        :raises InvalidState: it runs already.
+        :raises LaunchError: it did not come up; nothing of it is left.
+        """
+        await self._engine.start(self._record, paused=paused)
+
+    async def shutdown(self) -> None:
+        """Ask the guest to power off, and return; see :meth:`wait_for`.
+
+        :raises InvalidState: it does not run.
+        """
+        async with self._engine.modify(self._record, "virDomainShutdown", active=True) as record:
+            if record.state is not State.RUNNING:
+                raise InvalidState("domain is not running", domain=record.name)
+            await self._engine.driver.shutdown(record)
+
+    async def reboot(self) -> None:
+        """Ask the guest to restart, and return.
+
+        :raises InvalidState: it does not run.
+        """
+        async with self._engine.modify(self._record, "virDomainReboot", active=True) as record:
+            await self._engine.driver.reboot(record)
+
+    async def reset(self) -> None:
+        """Press the reset button.
+
+        :raises InvalidState: it does not run.
+        """
+        async with self._engine.modify(self._record, "virDomainReset", active=True) as record:
+            await self._engine.driver.reset(record)
+
+    async def destroy(self, *, graceful: bool = False) -> None:
+        """End it as if its power was cut; return when it is gone.
+
+        :param graceful: give up rather than lose what the hypervisor has not written yet.
+        :raises InvalidState: it does not run.
+        """
+        await self._engine.destroy(self._record, graceful=graceful)
+
+    async def suspend(self) -> None:
+        """Stop its CPUs; does nothing when they are.
+
+        :raises InvalidState: it does not run.
+        """
+        operation = self._engine.modify(self._record, "virDomainSuspend", Job.SUSPEND, active=True)
+        async with operation as record:
+            if record.state is State.PMSUSPENDED:
+                raise InvalidState("domain is pmsuspended", domain=record.name)
+            if record.state is not State.PAUSED:
+                await self._engine.driver.suspend(record)
+
+    async def resume(self) -> None:
+        """Let its CPUs run.
+
+        :raises InvalidState: they do, or it does not run at all.
+        """
+        async with self._engine.modify(self._record, "virDomainResume", active=True) as record:
+            if record.state is State.PMSUSPENDED:
+                raise InvalidState("domain is pmsuspended", domain=record.name)
+            if record.state is State.RUNNING:
+                raise InvalidState("domain is already running", domain=record.name)
+            if record.state is State.PAUSED or record.reason is CrashedReason.PANICKED:
+                await self._engine.driver.resume(record)
+
+    async def undefine(self) -> None:
+        """Remove its definition; while it runs it goes on as a transient domain.
+
+        :raises InvalidState: it is transient.
+        """
+        await self._engine.undefine(self._record)
+
+    async def set_autostart(self, *, autostart: bool = True) -> None:
+        """Say whether :meth:`hvcore.host.Host.autostart` starts it.
+
+        :raises InvalidState: it is transient.
+        """
+        await self._engine.set_autostart(self._record, autostart=autostart)
+
+    async def console(self, alias: str | None = None) -> str:
+        """Return the path of the terminal behind a console.
+
+        :param alias: of a character device; the first console or serial port unless given.
+        :raises InvalidState: it does not run.
+        :raises HvError: it has no such console, or it is not a terminal.
+        """
+        record = self._now()
+        record.check_active()
+        return await self._engine.driver.console(record, alias)
+
+    async def wait_for(self, *states: State, within: float | None = None) -> State:
+        """Wait until it is in one of ``states``, and return in which.
+
+        :param within: seconds to wait; for ever unless given.
+        :raises DomainGone: it vanished before; a transient domain that stops counts as shut off.
+        :raises HvError: the time is over.
+        :raises StateLocked: another process owns the state, and so learns of changes.
+        """
+        import asyncio  # noqa: PLC0415 - whoever calls this runs in a loop already
+
+        engine = self._engine
+        await engine.own()
+        with engine.hub.stream(domain=self.uuid) as stream:
+            try:
+                async with asyncio.timeout(within):
+                    while True:
+                        found = self._state_or_shutoff()
+                        if found in states:
+                            return found
+                        if self._record.gone or isinstance(await stream.get(), StreamClosed):
+                            raise DomainGone(f"domain '{self.name}' is gone", domain=self.name)
+            except TimeoutError:
+                wanted = " or ".join(str(state) for state in states)
+                raise HvError(
+                    f"domain '{self.name}' is not {wanted} after {within} s",
+                    kind=ErrorClass.OPERATION_TIMEOUT,
+                    domain=self.name,
+                ) from None
+
+    def supports(self, op: Op) -> bool:
+        """Tell whether the driver has a verb."""
+        return op in self._engine.driver.operations()
+
+    def _now(self) -> Record:
+        self._record = self._engine.refresh(self._record)
+        return self._record
+
+    def _state_or_shutoff(self) -> State:
+        try:
+            return self._now().state
+        except NoSuchDomain:
+            return State.SHUTOFF

@@ -1,0 +1,369 @@
+"""What a hypervisor driver is: a class whose methods are the verbs it supports.
+
+A driver is found by URI scheme, made once for each state root, and told about domains as
+:class:`Record` objects. It carries verbs out and reports what happens; books are kept by the
+:class:`~hvcore.engine.Engine`, the same for all drivers. Invariant: a verb that a driver does not
+override does not exist there, so ``operations`` is derived and there is nothing to keep in step.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import ClassVar
+from typing import Protocol
+from typing import final
+
+import attrs
+
+from hvcore.errors import InvalidState
+from hvcore.errors import NoSuchDomain
+from hvcore.errors import UnsupportedOperation
+from hvcore.events import DomainRef
+from hvcore.jobs import JobSlots
+from hvcore.lifecycle import ShutoffReason
+from hvcore.lifecycle import State
+from hvcore.lifecycle import StateReason
+from hvcore.lifecycle import state_of
+
+if TYPE_CHECKING:
+    from hvcore.events import Event
+    from hvcore.events import StoppedDetail
+    from hvcore.hostinfo import HostInfo
+    from hvcore.pipeline import Context
+    from hvcore.pipeline import Definition
+    from hvcore.pipeline import Pipeline
+    from hvcore.registry import Registry
+    from hvcore.state import StateDirectory
+    from hvcore.state import Status
+    from hvcore.uri import Uri
+
+
+class Op(enum.Enum):
+    """Verbs of a driver: the method's name, and libvirt's name of the operation."""
+
+    START = ("start", "virDomainCreate")
+    DESTROY = ("destroy", "virDomainDestroy")
+    SHUTDOWN = ("shutdown", "virDomainShutdown")
+    REBOOT = ("reboot", "virDomainReboot")
+    RESET = ("reset", "virDomainReset")
+    SUSPEND = ("suspend", "virDomainSuspend")
+    RESUME = ("resume", "virDomainResume")
+    INFO = ("info", "virDomainGetInfo")
+    CONSOLE = ("console", "virDomainOpenConsole")
+    LOWER = ("lower", "virConnectDomainXMLToNative")
+    VERSION = ("version", "virConnectGetVersion")
+    CAPABILITIES = ("capabilities", "virConnectGetCapabilities")
+
+    def __init__(self, method: str, api: str) -> None:
+        self.method = method
+        self.api = api
+
+
+@attrs.frozen(kw_only=True)
+class Info:
+    """What a running domain uses.
+
+    :param memory: KiB the guest has now.
+    :param cpu_time: nanoseconds of host CPU time.
+    """
+
+    memory: int
+    cpu_time: int
+
+
+class Record:
+    """One domain: its definitions, what it is doing, and what its driver keeps about it.
+
+    Definitions are swapped, never changed, so whoever reads one needs no job.
+
+    :ivar persistent: the definition of the next start; ``None`` for a transient domain.
+    :ivar live: the definition of what runs; ``None`` when nothing does.
+    :ivar reason: why it is in its state; says the state, too.
+    :ivar process: pid and :func:`~hvcore.state.process_start` of the virtual machine process.
+    :ivar runtime: the driver's own object for what runs.
+    :ivar data: the driver's JSON for the status file.
+    :ivar destroying: somebody is destroying it: nobody else is to announce its end.
+    """
+
+    __slots__ = (
+        "autostart",
+        "data",
+        "destroying",
+        "gone",
+        "id",
+        "jobs",
+        "live",
+        "name",
+        "persistent",
+        "process",
+        "reason",
+        "runtime",
+        "uuid",
+    )
+
+    def __init__(self, *, name: str, uuid: str) -> None:
+        self.name = name
+        self.uuid = uuid
+        self.id: int | None = None
+        self.persistent: Definition | None = None
+        self.live: Definition | None = None
+        self.reason: StateReason = ShutoffReason.UNKNOWN
+        self.autostart = False
+        self.process: tuple[int, int] | None = None
+        self.runtime: Any = None
+        self.data: dict[str, Any] = {}
+        self.destroying = False
+        self.gone = False
+        self.jobs = JobSlots(name)
+
+    @property
+    def state(self) -> State:
+        """What the domain is doing."""
+        return state_of(self.reason)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a virtual machine."""
+        return self.id is not None
+
+    @property
+    def definition(self) -> Definition:
+        """The live definition, or the persistent one when nothing runs."""
+        found = self.live or self.persistent
+        if found is None:
+            raise self.missing()
+        return found
+
+    def ref(self) -> DomainRef:
+        """Return what events carry."""
+        return DomainRef(self.name, self.uuid, self.id)
+
+    def check_active(self) -> None:
+        """Refuse to work on a domain that does not run.
+
+        :raises InvalidState: it does not.
+        :raises NoSuchDomain: it does not exist any more.
+        """
+        self.check_exists()
+        if not self.active:
+            raise InvalidState("domain is not running", domain=self.name)
+
+    def check_exists(self) -> None:
+        """Refuse to work on a domain that is gone.
+
+        :raises NoSuchDomain: it is.
+        """
+        if self.gone:
+            raise self.missing()
+
+    def missing(self) -> NoSuchDomain:
+        """Return the error of a handle whose domain is gone."""
+        return NoSuchDomain(
+            f"no domain with matching uuid '{self.uuid}' ({self.name})", domain=self.name
+        )
+
+
+class Reports(Protocol):
+    """What a driver tells the engine. All of it runs in the loop and never blocks."""
+
+    def save(self, record: Record) -> None:
+        """Write the status of a running domain."""
+
+    def transition(self, record: Record, reason: StateReason, *happened: Event) -> None:
+        """Give a running domain a new state, write it down, then publish ``happened``."""
+
+    def publish(self, record: Record, *happened: Event) -> None:
+        """Publish events that change no state."""
+
+    def stopped(self, record: Record, reason: ShutoffReason, detail: StoppedDetail) -> None:
+        """Say that the virtual machine is gone; only the first call for each start counts."""
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """What a driver is made with.
+
+    :param directory: where its state lives; ``None`` for a driver that keeps none.
+    """
+
+    uri: Uri
+    registry: Registry
+    reports: Reports
+    directory: StateDirectory | None = None
+
+
+class Driver(abc.ABC):
+    """Base of all drivers. Override the verbs you have; the rest refuses by itself.
+
+    All coroutines run in one event loop. A verb is called while the engine holds the job it
+    needs, with the state already checked as far as libvirt checks it for every hypervisor.
+    """
+
+    schemes: ClassVar[tuple[str, ...]]
+    """URI schemes."""
+
+    name: ClassVar[str]
+    """Name in refusals and tables of features, for instance ``qemu``."""
+
+    keeps_state: ClassVar[bool] = True
+    """Whether definitions and statuses are kept on disk."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.uri = setup.uri
+        self.registry = setup.registry
+        self.reports = setup.reports
+        self.directory = setup.directory
+
+    # -- what every driver has ----------------------------------------------------------
+
+    @classmethod
+    def operations(cls) -> frozenset[Op]:
+        """Return the verbs that this driver overrides."""
+        return frozenset(
+            op for op in Op if getattr(cls, op.method) is not getattr(Driver, op.method)
+        )
+
+    @classmethod
+    def check_uri(cls, uri: Uri) -> None:
+        """Refuse a path that this driver does not serve; every path is served unless overridden.
+
+        :raises HvError: with libvirt's words.
+        """
+        del uri
+
+    @abc.abstractmethod
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline with this driver's rules."""
+
+    @abc.abstractmethod
+    def context(self, *, new: bool = False) -> Context:
+        """Return what the rules may ask about.
+
+        :param new: the document was just given, so defaults may be those of today.
+        """
+
+    def host(self) -> HostInfo:
+        """Return what the host is."""
+        from hvcore.hostinfo import HostInfo  # noqa: PLC0415 - only who asks pays for reading /sys
+
+        return HostInfo.from_system()
+
+    def defaults(self) -> tuple[tuple[str, bool], ...]:
+        """Return documents of domains that exist from the beginning, and whether each runs."""
+        return ()
+
+    @final
+    def compile(self, xml: str | bytes, *, strict: bool = False) -> Definition:
+        """Return the sealed definition of a document just given.
+
+        :raises XmlSyntaxError: it is not acceptable XML.
+        :raises ValidationFailed: it has issues; the error holds all of them.
+        """
+        return self.pipeline().define(xml, self.context(new=True), strict=strict)
+
+    @final
+    def restore(self, xml: str | bytes) -> Definition:
+        """Return the definition in a file that :meth:`compile` once accepted.
+
+        Nothing is filled in or validated again: a host that lost its emulator keeps its domains.
+
+        :raises ConfigError: it cannot be read at all.
+        """
+        from hvcore.pipeline import Definition  # noqa: PLC0415 - importing drivers stays cheap
+
+        return Definition(self.pipeline().parse(xml), self.registry)
+
+    async def open(self) -> None:
+        """Get ready to serve; called once, before any verb."""
+        return
+
+    async def close(self) -> None:
+        """Let go of everything; what runs goes on running."""
+        return
+
+    async def reconnect(self, record: Record, status: Status) -> None:
+        """Find what ``status`` says is running and follow it again.
+
+        Report :meth:`Reports.stopped` when it is gone, or a transition when it changed.
+        """
+        del status
+        raise self.unsupported(Op.START, record)
+
+    def detach(self, record: Record) -> None:
+        """Forget ``record.runtime`` without touching what runs."""
+        record.runtime = None
+
+    # -- verbs --------------------------------------------------------------------------
+
+    async def start(self, record: Record, *, paused: bool) -> None:
+        """Bring ``record.live`` to life; return once it runs, or is ready to when ``paused``.
+
+        :raises LaunchError: it did not come up; nothing of it is left.
+        """
+        del paused
+        raise self.unsupported(Op.START, record)
+
+    async def destroy(self, record: Record, *, graceful: bool) -> None:
+        """End the virtual machine, whatever else is going on; return when it is gone.
+
+        Called without a job, since it must end what another job waits for.
+
+        :param graceful: give up rather than lose data the hypervisor has not written yet.
+        """
+        del graceful
+        raise self.unsupported(Op.DESTROY, record)
+
+    async def shutdown(self, record: Record) -> None:
+        """Ask the guest to power off."""
+        raise self.unsupported(Op.SHUTDOWN, record)
+
+    async def reboot(self, record: Record) -> None:
+        """Ask the guest to restart."""
+        raise self.unsupported(Op.REBOOT, record)
+
+    async def reset(self, record: Record) -> None:
+        """Press the reset button."""
+        raise self.unsupported(Op.RESET, record)
+
+    async def suspend(self, record: Record) -> None:
+        """Stop the virtual CPUs."""
+        raise self.unsupported(Op.SUSPEND, record)
+
+    async def resume(self, record: Record) -> None:
+        """Let the virtual CPUs run."""
+        raise self.unsupported(Op.RESUME, record)
+
+    async def info(self, record: Record) -> Info:
+        """Return what a running domain uses."""
+        raise self.unsupported(Op.INFO, record)
+
+    async def console(self, record: Record, alias: str | None) -> str:
+        """Return the path of the terminal behind a console.
+
+        :param alias: of a character device; ``None`` for the first console or serial port.
+        """
+        del alias
+        raise self.unsupported(Op.CONSOLE, record)
+
+    async def lower(self, definition: Definition) -> str:
+        """Return what would be handed to the hypervisor, as text."""
+        del definition
+        raise self.unsupported(Op.LOWER)
+
+    async def version(self) -> int:
+        """Return the hypervisor's version: major * 1,000,000 + minor * 1,000 + release."""
+        raise self.unsupported(Op.VERSION)
+
+    async def capabilities(self) -> str:
+        """Return libvirt's ``<capabilities>`` document."""
+        raise self.unsupported(Op.CAPABILITIES)
+
+    @final
+    def unsupported(self, op: Op, record: Record | None = None) -> UnsupportedOperation:
+        """Return the refusal of a verb."""
+        return UnsupportedOperation(
+            op.api, driver=self.name, domain=None if record is None else record.name
+        )

@@ -1,0 +1,578 @@
+"""Keeping the books of one state root: which domains there are and what they do.
+
+One engine serves all hosts of a process that opened the same URI in the same event loop. It is the
+only writer of the state directory and the only publisher of events. Order is its invariant: what
+happened is first written down, then visible, then announced; and the end of a virtual machine is
+announced exactly once, by whoever learns of it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from typing import TYPE_CHECKING
+from typing import Final
+
+from hvcore import events
+from hvcore.driver import Record
+from hvcore.driver import Setup
+from hvcore.errors import ConfigError
+from hvcore.errors import DomainExists
+from hvcore.errors import DriverError
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.errors import InvalidState
+from hvcore.errors import NoSuchDomain
+from hvcore.errors import StateLocked
+from hvcore.events import EventHub
+from hvcore.jobs import AsyncJob
+from hvcore.jobs import Job
+from hvcore.lifecycle import PausedReason
+from hvcore.lifecycle import RunningReason
+from hvcore.lifecycle import ShutoffReason
+from hvcore.state import StateDirectory
+from hvcore.state import Status
+from hvcore.state import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
+    from typing import Self
+
+    from hvcore.driver import Driver
+    from hvcore.events import Event
+    from hvcore.lifecycle import StateReason
+    from hvcore.pipeline import Definition
+    from hvcore.registry import Registry
+    from hvcore.uri import Uri
+
+_log = logging.getLogger(__name__)
+
+LOCK_PATIENCE: Final = 2.0
+"""Seconds a change waits for another process to let go of the state: short-lived ones do."""
+
+
+class Engine:
+    """The domains behind one URI.
+
+    :param directory: ``None`` for a driver that keeps everything in memory.
+    """
+
+    def __init__(
+        self, uri: Uri, driver: type[Driver], registry: Registry, directory: StateDirectory | None
+    ) -> None:
+        self.uri = uri
+        self.directory = directory
+        self.hub = EventHub(observe=self._observe)
+        self.registry = registry
+        self.driver = driver(Setup(uri=uri, registry=registry, reports=self, directory=directory))
+        self.owned = False
+        self._records: dict[str, Record] = {}
+        self._by_name: dict[str, Record] = {}
+        self._last_id = 0
+        self._boot = ""
+        self._users = 0
+        self._owning = asyncio.Lock()
+
+    # -- sharing ------------------------------------------------------------------------
+
+    @classmethod
+    async def share(
+        cls, uri: Uri, driver: type[Driver], registry: Registry, directory: StateDirectory | None
+    ) -> Self:
+        """Return the engine of this loop for ``uri``, opened; pair it with :meth:`release`.
+
+        :raises DriverError: the state cannot be read.
+        """
+        engines = _ENGINES.setdefault(asyncio.get_running_loop(), {})
+        key = (driver, str(uri) if directory is None else str(directory.config))
+        engine = engines.get(key)
+        if engine is None:
+            engine = engines[key] = cls(uri, driver, registry, directory)
+        assert isinstance(engine, cls)
+        engine._users += 1
+        try:
+            await engine._open()
+        except BaseException:
+            await engine.release()
+            raise
+        return engine
+
+    async def release(self, cause: BaseException | None = None) -> None:
+        """Close the engine when its last user lets go; what runs goes on running."""
+        self._users -= 1
+        if self._users:
+            return
+        engines = _ENGINES[asyncio.get_running_loop()]
+        for key, engine in tuple(engines.items()):
+            if engine is self:
+                del engines[key]
+        try:
+            await self.driver.close()
+            for record in self._records.values():
+                if record.active:
+                    self.driver.detach(record)
+        finally:
+            if self.directory is not None:
+                self.directory.release()
+            self.owned = False
+            self.hub.close(cause)
+
+    async def _open(self) -> None:
+        async with self._owning:
+            if not self.owned:
+                # Somebody else owning the state is no obstacle to looking at it.
+                with contextlib.suppress(StateLocked):
+                    await self._become_owner()
+
+    async def own(self) -> None:
+        """Make sure that changes are ours to make.
+
+        :raises StateLocked: another process owns the state; names its pid and program.
+        """
+        async with self._owning:
+            deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
+            while not self.owned:
+                try:
+                    await self._become_owner()
+                except StateLocked:
+                    # flock can only be waited for by blocking a thread that could not be stopped.
+                    if asyncio.get_running_loop().time() >= deadline:
+                        raise
+                    await asyncio.sleep(0.05)
+
+    async def _become_owner(self) -> None:
+        if self.directory is not None:
+            self.directory.acquire()
+            self._boot = boot_id()
+        self.owned = True
+        try:
+            await self.driver.open()
+            if self.directory is not None:
+                await self._load(self.directory)
+            for xml, running in self.driver.defaults():
+                record = self.add_defined(self.driver.compile(xml))
+                if running:
+                    record.live = record.persistent
+                    record.id = self._next_id()
+                    await self.driver.start(record, paused=False)
+                    record.reason = RunningReason.UNKNOWN
+        except BaseException:
+            self.owned = False
+            if self.directory is not None:
+                self.directory.release()
+            raise
+
+    async def _load(self, directory: StateDirectory) -> None:
+        self._records.clear()
+        self._by_name.clear()
+        for stored in directory.load():
+            try:
+                record = self.add_defined(self.driver.restore(stored.xml))
+            except ConfigError as error:
+                # The file stays for its owner to repair; everything else must work without it.
+                _log.warning("Failed to load config for domain '%s': %s", stored.uuid, error)
+                continue
+            record.autostart = stored.autostart
+        await asyncio.gather(*[self._reconnect(status) for status in list(directory.statuses())])
+
+    async def _reconnect(self, status: Status) -> None:
+        record = self._records.get(status.uuid)
+        try:
+            live = self.driver.restore(status.live_xml)
+        except ConfigError as error:
+            _log.warning("Failed to load status of domain '%s': %s", status.name, error)
+            return
+        if record is None:
+            record = self._add(Record(name=status.name, uuid=status.uuid))
+        record.live = live
+        record.id = status.id
+        record.reason = status.reason
+        record.data = status.data
+        if status.pid is not None and status.start is not None:
+            record.process = (status.pid, status.start)
+        self._last_id = max(self._last_id, status.id)
+        try:
+            await self.driver.reconnect(record, status)
+        except HvError as error:
+            _log.warning("Lost domain '%s': %s", status.name, error)
+            self.stopped(record, ShutoffReason.CRASHED, events.StoppedDetail.CRASHED)
+
+    # -- what there is ------------------------------------------------------------------
+
+    def records(self) -> list[Record]:
+        """Return every domain, by name; a look at the files when somebody else owns them."""
+        if not self.owned:
+            self._look()
+        return sorted(self._records.values(), key=lambda record: record.name)
+
+    def by_uuid(self, uuid: str) -> Record:
+        """Return the domain with this UUID.
+
+        :raises NoSuchDomain: there is none.
+        """
+        self._refresh()
+        found = self._records.get(uuid)
+        if found is None:
+            raise NoSuchDomain(f"no domain with matching uuid '{uuid}'")
+        return found
+
+    def by_name(self, name: str) -> Record:
+        """Return the domain with this name.
+
+        :raises NoSuchDomain: there is none.
+        """
+        self._refresh()
+        found = self._by_name.get(name)
+        if found is None:
+            raise NoSuchDomain(f"no domain with matching name '{name}'")
+        return found
+
+    def by_id(self, number: int) -> Record:
+        """Return the running domain with this number.
+
+        :raises NoSuchDomain: there is none.
+        """
+        self._refresh()
+        for record in self._records.values():
+            if record.id == number:
+                return record
+        raise NoSuchDomain(f"no domain with matching id {number}")
+
+    def refresh(self, record: Record) -> Record:
+        """Return ``record`` as it is now; a look at the files when somebody else owns them.
+
+        :raises NoSuchDomain: it is gone.
+        """
+        self._refresh()
+        found = self._records.get(record.uuid)
+        if found is None:
+            raise record.missing()
+        return found
+
+    def _refresh(self) -> None:
+        if not self.owned:
+            self._look()
+
+    def _look(self) -> None:
+        """Read the files of another owner: what is defined, and what runs at this moment."""
+        assert self.directory is not None
+        before, self._records, self._by_name = self._records, {}, {}
+        for stored in self.directory.load():
+            known = before.get(stored.uuid)
+            with contextlib.suppress(ConfigError):
+                record = self.add_defined(self.driver.restore(stored.xml))
+                record.autostart = stored.autostart
+                record.reason = ShutoffReason.UNKNOWN if known is None else record.reason
+        for status in self.directory.statuses():
+            if status.pid is not None and not status.alive():
+                # The owner has not noticed yet, or is gone itself: it does not run, though.
+                continue
+            with contextlib.suppress(ConfigError):
+                live = self.driver.restore(status.live_xml)
+                found = self._records.get(status.uuid)
+                if found is None:
+                    found = self._add(Record(name=status.name, uuid=status.uuid))
+                found.live, found.id, found.reason = live, status.id, status.reason
+                found.data = status.data
+
+    def _add(self, record: Record) -> Record:
+        self._records[record.uuid] = record
+        self._by_name[record.name] = record
+        return record
+
+    def _remove(self, record: Record) -> None:
+        record.gone = True
+        self._records.pop(record.uuid, None)
+        self._by_name.pop(record.name, None)
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    # -- definitions --------------------------------------------------------------------
+
+    def add_defined(self, definition: Definition) -> Record:
+        """Put a persistent definition into the books; nothing is written or announced.
+
+        :raises DomainExists: its name or UUID belongs to another domain.
+        """
+        record = self._admit(definition)
+        record.persistent = definition
+        return record
+
+    def _admit(self, definition: Definition, *, check_live: bool = False) -> Record:
+        """Return the record for ``definition``, a new one unless name and UUID both match.
+
+        :raises DomainExists: only one of them matches.
+        :raises InvalidState: ``check_live``, and the domain runs or is being started.
+        """
+        found = self._records.get(definition.uuid)
+        if found is None:
+            other = self._by_name.get(definition.name)
+            if other is not None:
+                raise DomainExists(
+                    f"domain '{definition.name}' already exists with uuid {other.uuid}",
+                    domain=definition.name,
+                )
+            return self._add(Record(name=definition.name, uuid=definition.uuid))
+        if found.name != definition.name:
+            raise DomainExists(
+                f"domain '{found.name}' is already defined with uuid {found.uuid}",
+                domain=found.name,
+            )
+        if check_live and found.active:
+            raise InvalidState(f"domain '{found.name}' is already active", domain=found.name)
+        if check_live and found.persistent is None:
+            raise InvalidState(f"domain '{found.name}' is already being started", domain=found.name)
+        return found
+
+    async def define(self, xml: str | bytes, *, strict: bool) -> Record:
+        """Define a domain, or replace the definition of its next start.
+
+        :raises ConfigError: the document is refused.
+        :raises DomainExists: its name or UUID belongs to another domain.
+        :raises StateLocked: another process owns the state.
+        """
+        await self.own()
+        definition = self.driver.compile(xml, strict=strict)
+        record = self._admit(definition)
+        added = record.persistent is None
+        try:
+            if self.directory is not None:
+                self.directory.store(record.uuid, definition.xml(inactive=True, secure=True))
+        except BaseException:
+            if added and not record.active:
+                self._remove(record)
+            raise
+        record.persistent = definition
+        detail = events.DefinedDetail.ADDED if added else events.DefinedDetail.UPDATED
+        self.publish(record, events.Defined(domain=record.ref(), reason=detail))
+        return record
+
+    async def create(self, xml: str | bytes, *, paused: bool, strict: bool) -> Record:
+        """Start a domain straight from its document; unless defined it vanishes when it stops.
+
+        :raises ConfigError: the document is refused.
+        :raises StateError: it exists already, or another process owns the state.
+        :raises LaunchError: it did not come up.
+        """
+        await self.own()
+        definition = self.driver.compile(xml, strict=strict)
+        record = self._admit(definition, check_live=True)
+        try:
+            await self.start(record, definition, paused=paused, operation="virDomainCreateXML")
+        except BaseException:
+            if record.persistent is None and not record.active:
+                self._remove(record)
+            raise
+        return record
+
+    async def undefine(self, known: Record) -> None:
+        """Remove the persistent definition; what runs goes on as a transient domain.
+
+        :raises InvalidState: there is none.
+        """
+        async with self.modify(known, "virDomainUndefine") as record:
+            if record.persistent is None:
+                raise InvalidState("cannot undefine transient domain", domain=record.name)
+            if self.directory is not None:
+                self.directory.remove(record.uuid)
+            record.persistent = None
+            record.autostart = False
+            if not record.active:
+                self._remove(record)
+            self.publish(record, events.Undefined(domain=record.ref()))
+
+    async def set_autostart(self, record: Record, *, autostart: bool) -> None:
+        """Say whether the domain is to be started with the host.
+
+        :raises InvalidState: the domain is transient.
+        """
+        await self.own()
+        record = self.refresh(record)
+        if record.persistent is None:
+            raise InvalidState("cannot set autostart for transient domain", domain=record.name)
+        async with record.jobs.job("virDomainSetAutostart", check=record.check_exists):
+            if self.directory is not None:
+                self.directory.set_autostart(record.uuid, autostart=autostart)
+            record.autostart = autostart
+
+    # -- running ------------------------------------------------------------------------
+
+    async def autostart(self) -> list[Record]:
+        """Start what is marked for it and does not run; return what came up.
+
+        :raises StateLocked: another process owns the state.
+        """
+        await self.own()
+        started = []
+        for record in self.records():
+            if record.autostart and not record.active:
+                try:
+                    await self.start(record, paused=False)
+                    started.append(record)
+                except HvError as error:
+                    _log.error("Failed to autostart VM '%s': %s", record.name, error)
+        return started
+
+    async def start(
+        self,
+        record: Record,
+        definition: Definition | None = None,
+        *,
+        paused: bool,
+        operation: str = "virDomainCreate",
+    ) -> None:
+        """Start a domain.
+
+        :param definition: what to start; the persistent definition unless given.
+        :raises InvalidState: it runs already.
+        :raises LaunchError: it did not come up.
+        """
+        await self.own()
+        record = self.refresh(record)
+        async with record.jobs.async_job(operation, AsyncJob.START, check=record.check_exists):
+            if record.active:
+                raise InvalidState("domain is already running", domain=record.name)
+            record.live = definition or record.definition
+            record.id = self._next_id()
+            record.reason = PausedReason.STARTING_UP
+            record.data = {}
+            try:
+                with self._boundary(record):
+                    self.save(record)
+                    await self.driver.start(record, paused=paused)
+            except BaseException:
+                self._clear(record, ShutoffReason.FAILED)
+                raise
+            started = events.Started(domain=record.ref())
+            if paused:
+                # Whoever follows only starts and stops, and whoever follows pauses, are both told.
+                suspended = events.Suspended(domain=record.ref())
+                self.transition(record, PausedReason.USER, started, suspended)
+            else:
+                self.transition(record, RunningReason.BOOTED, started)
+
+    async def destroy(self, record: Record, *, graceful: bool) -> None:
+        """End a domain whatever else is being done with it.
+
+        :raises InvalidState: it does not run.
+        """
+        await self.own()
+        record = self.refresh(record)
+        record.check_active()
+        number = record.id
+        record.destroying = True
+        try:
+            # Without a job: it is the end of whatever the holder of the job waits for.
+            with self._boundary(record):
+                await self.driver.destroy(record, graceful=graceful)
+            async with record.jobs.job("virDomainDestroy", Job.DESTROY):
+                # Another destroyer, or the failing start that was cut short, may have been faster.
+                if record.active and record.id == number:
+                    self.stopped(record, ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED)
+        finally:
+            record.destroying = False
+
+    @contextlib.asynccontextmanager
+    async def modify(
+        self, record: Record, operation: str, kind: Job = Job.MODIFY, *, active: bool = False
+    ) -> AsyncIterator[Record]:
+        """Hold the modify job of a domain.
+
+        :param active: refuse unless it runs.
+        :raises StateLocked: another process owns the state.
+        :raises JobTimeout: another operation holds the domain.
+        """
+        await self.own()
+        record = self.refresh(record)
+        check = record.check_active if active else record.check_exists
+        async with record.jobs.job(operation, kind, check=check):
+            with self._boundary(record):
+                yield record
+
+    @contextlib.contextmanager
+    def _boundary(self, record: Record) -> Iterator[None]:
+        """Let no error of a foreign library out of a driver unwrapped."""
+        try:
+            yield
+        except HvError:
+            raise
+        except Exception as error:
+            raise DriverError(
+                f"{type(error).__name__}: {error}",
+                kind=ErrorClass.INTERNAL,
+                domain=record.name,
+                driver=self.driver.name,
+            ) from error
+
+    # -- reports of the driver ----------------------------------------------------------
+
+    def save(self, record: Record) -> None:
+        """Write the status of a running domain."""
+        if self.directory is None or record.live is None or record.id is None:
+            return
+        pid, start = record.process or (None, None)
+        self.directory.save_status(
+            Status(
+                uuid=record.uuid,
+                name=record.name,
+                id=record.id,
+                state=record.state,
+                reason=record.reason,
+                live_xml=record.live.xml(inactive=False, secure=True),
+                pid=pid,
+                start=start,
+                boot=self._boot,
+                data=record.data,
+            )
+        )
+
+    def transition(self, record: Record, reason: StateReason, *happened: Event) -> None:
+        """Give a running domain a new state, write it down, then publish ``happened``."""
+        if not record.active:
+            return
+        record.reason = reason
+        self.save(record)
+        self.publish(record, *happened)
+
+    def publish(self, record: Record, *happened: Event) -> None:
+        """Publish events that change no state."""
+        del record
+        for event in happened:
+            self.hub.publish(event)
+
+    def stopped(self, record: Record, reason: ShutoffReason, detail: events.StoppedDetail) -> None:
+        """Say that the virtual machine is gone; only the first call for each start counts."""
+        if not record.active:
+            return
+        ref = record.ref()
+        self._clear(record, reason)
+        if record.persistent is None:
+            self._remove(record)
+        self.publish(record, events.Stopped(domain=ref, reason=detail))
+
+    def _clear(self, record: Record, reason: ShutoffReason) -> None:
+        record.id = None
+        record.live = None
+        record.process = None
+        record.runtime = None
+        record.data = {}
+        record.reason = reason
+        if self.directory is not None:
+            self.directory.drop_status(record.uuid)
+
+    def _observe(self, event: Event) -> None:
+        try:
+            self.registry.manager.hook.hv_event(event=event)
+        except Exception:  # noqa: BLE001 - whatever a plugin raises
+            # An observer has no say in what happened.
+            _log.exception("A plugin failed to observe %s", type(event).__name__)
+
+
+_ENGINES: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[type[Driver], str], Engine]
+] = weakref.WeakKeyDictionary()
