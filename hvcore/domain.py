@@ -116,7 +116,7 @@ class Domain:
         if record.active and self._engine.owned:
             usage = await self._engine.driver.info(record)
             memory, cpu_time = usage.memory, usage.cpu_time
-        vcpus = 1 if model.vcpu is None else model.vcpu.current or model.vcpu.max or 1
+        vcpus = 1 if model.vcpu is None else model.vcpu.current or model.vcpu.count
         return DomainInfo(
             state=record.state,
             max_memory=model.memory or 0,

@@ -1,0 +1,157 @@
+"""The test driver: libvirt's ``test:///default``, in memory.
+
+``test:///default`` has one running domain called ``test``. Every process has its own, for as long
+as a connection to it is open, and nothing is ever written to disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import ClassVar
+from typing import Final
+
+from hvcore import events
+from hvcore.driver import Driver
+from hvcore.driver import Info
+from hvcore.errors import ErrorClass
+from hvcore.errors import UnknownUri
+from hvcore.lifecycle import PausedReason
+from hvcore.lifecycle import RunningReason
+from hvcore.lifecycle import ShutoffReason
+from hvcore.lifecycle import State
+from hvcore.pipeline import Context
+from hvcore.pipeline import Pipeline
+from hvcore_test.monitor import Machine
+
+if TYPE_CHECKING:
+    from hvcore.driver import Record
+    from hvcore.driver import Setup
+    from hvcore.uri import Uri
+
+DEFAULT: Final = """\
+<domain type='test'>
+  <name>test</name>
+  <uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
+  <memory>8388608</memory>
+  <currentMemory>2097152</currentMemory>
+  <vcpu>2</vcpu>
+  <os>
+    <type>hvm</type>
+  </os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/guest/diskimage1'/>
+      <target dev='vda' bus='virtio'/>
+      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>
+    </disk>
+    <interface type='network'>
+      <mac address='aa:bb:cc:dd:ee:ff'/>
+      <source network='default' bridge='virbr0'/>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x1' function='0x0'/>
+    </interface>
+    <memballoon model='virtio'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x2' function='0x0'/>
+    </memballoon>
+  </devices>
+</domain>
+"""
+"""The domain that libvirt's driver starts out with."""
+
+_RESTARTS: Final = frozenset({"restart", "rename-restart", "coredump-restart"})
+VERSION: Final = 2
+"""What libvirt's driver says its version is."""
+
+
+class TestDriver(Driver):
+    """Domains without a hypervisor."""
+
+    __test__ = False  # pytest would take the name for a class of tests
+    schemes: ClassVar[tuple[str, ...]] = ("test",)
+    name: ClassVar[str] = "test"
+    keeps_state: ClassVar[bool] = False
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._pipeline = Pipeline(setup.registry)
+
+    @classmethod
+    def check_uri(cls, uri: Uri) -> None:
+        """Refuse everything but ``test:///default``.
+
+        :raises UnknownUri: with libvirt's words.
+        """
+        if uri.path != "/default":
+            raise UnknownUri(
+                "testOpen: supply a path or use test:///default", kind=ErrorClass.INVALID_ARG
+            )
+
+    def pipeline(self) -> Pipeline:
+        """Return libvirt's generic pipeline."""
+        return self._pipeline
+
+    def context(self, *, new: bool = False) -> Context:
+        """Return what the generic rules ask about."""
+        del new
+        return Context(registry=self.registry, driver=self.name, host=self.host())
+
+    def defaults(self) -> tuple[tuple[str, bool], ...]:
+        """Return the domain called ``test``, which runs."""
+        return ((DEFAULT, True),)
+
+    async def start(self, record: Record, *, paused: bool) -> None:
+        """Make a machine."""
+        model = record.definition.domain
+        record.runtime = Machine(model.current_memory or model.memory or 0)
+        if paused:
+            record.runtime.stop()
+
+    async def destroy(self, record: Record, *, graceful: bool) -> None:
+        """Cut the machine's power."""
+        del graceful
+        if record.runtime is not None:
+            record.runtime.quit()
+
+    async def shutdown(self, record: Record) -> None:
+        """Press the power button; what follows is ``on_poweroff``."""
+        record.runtime.powerdown()
+        self._end(record, record.definition.domain.on_poweroff)
+
+    async def reboot(self, record: Record) -> None:
+        """Restart the guest; what follows is ``on_reboot``."""
+        record.runtime.reset()
+        self._end(record, record.definition.domain.on_reboot or "restart")
+
+    async def reset(self, record: Record) -> None:
+        """Press the reset button."""
+        record.runtime.reset()
+        self.reports.publish(record, events.Rebooted(domain=record.ref()))
+
+    async def suspend(self, record: Record) -> None:
+        """Stop the CPUs."""
+        record.runtime.stop()
+        suspended = events.Suspended(domain=record.ref())
+        self.reports.transition(record, PausedReason.USER, suspended)
+
+    async def resume(self, record: Record) -> None:
+        """Let the CPUs run."""
+        record.runtime.cont()
+        resumed = events.Resumed(domain=record.ref())
+        self.reports.transition(record, RunningReason.UNPAUSED, resumed)
+
+    async def info(self, record: Record) -> Info:
+        """Return the memory given, and the time of day for CPU time, as libvirt's driver does."""
+        machine: Machine = record.runtime
+        return Info(memory=machine.memory, cpu_time=machine.clock())
+
+    async def version(self) -> int:
+        """Return libvirt's number for its driver."""
+        return VERSION
+
+    def _end(self, record: Record, action: str | None) -> None:
+        """Do what the definition says is to follow the guest's end."""
+        if action in _RESTARTS:
+            record.runtime.power = "running"
+            rebooted = events.Rebooted(domain=record.ref())
+            self.reports.transition(record, RunningReason.BOOTED, rebooted)
+        elif record.state is not State.SHUTOFF:
+            self.reports.stopped(record, ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN)
