@@ -42,6 +42,8 @@ class Context:
     :ivar abi_update: the guest is new, so that defaults visible to it may be improved.
     :ivar active: the document describes a running domain.
     :ivar random_bytes: source of generated identifiers; tests put a fixed one here.
+    :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
+        several; the driver puts what it returns for the domain's emulator in ``caps``.
     """
 
     registry: Registry
@@ -52,6 +54,7 @@ class Context:
     abi_update: bool = False
     active: bool = False
     random_bytes: Callable[[int], bytes] = os.urandom
+    find_capabilities: Callable[[str], Any] | None = None
 
 
 @attrs.frozen(eq=False)

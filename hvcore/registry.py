@@ -46,6 +46,7 @@ class Registry:
         self._owners: dict[tuple[str, object], str] = {}
         self._registering = "hvcore"
         self._binding: Binding | None = None
+        self._loading_driver = False
         # A historic call: whatever registers later is handed the registry at that moment.
         self.manager.hook.hv_register.call_historic(kwargs={"registry": self})
 
@@ -110,7 +111,7 @@ class Registry:
         :raises PluginConflict: when another extension of the same element has this name.
         :raises PluginLoadError: when the registry is frozen.
         """
-        if self._binding is not None:
+        if self._binding is not None and not self._loading_driver:
             raise PluginLoadError(f"{element.__qualname__} comes after the registry was frozen")
         if element.spec.tag:
             self._claim("element", (element.spec.extends, element.spec.tag), self._registering)
@@ -169,8 +170,7 @@ class Registry:
         """
         found = self._drivers.get(scheme)
         if found is None and scheme in self._lazy_drivers:
-            entry = self._lazy_drivers[scheme]
-            self.register(_load(entry), name=f"driver:{scheme}", distribution=_distribution(entry))
+            self._load_driver(scheme)
             found = self._drivers.get(scheme)
         if found is None:
             raise HvError(
@@ -179,6 +179,19 @@ class Registry:
                 hint=f"known schemes: {', '.join(self.schemes())}",
             )
         return found
+
+    def _load_driver(self, scheme: str) -> None:
+        """Import a driver; it may add the elements of its own namespace even now."""
+        entry = self._lazy_drivers[scheme]
+        before = len(self._elements)
+        self._loading_driver = True
+        try:
+            self.register(_load(entry), name=f"driver:{scheme}", distribution=_distribution(entry))
+        finally:
+            self._loading_driver = False
+        if self._binding is not None and len(self._elements) > before:
+            # What was compiled without these elements would keep them as unknown ones.
+            self._binding = Binding(self._elements)
 
     def lowering(self, driver: str, extension: Element) -> Any:
         """Return how ``driver`` lowers ``extension``, or None."""

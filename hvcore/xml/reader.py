@@ -6,13 +6,16 @@ levels), and no more than :data:`LIMIT` bytes.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 from typing import Final
+from typing import cast
 
 from lxml import etree
 
 from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 from hvcore.errors import XmlSyntaxError
 
 if TYPE_CHECKING:
@@ -73,9 +76,23 @@ def read(xml: str | bytes, root: str, *, source: str = "domain_definition") -> X
         raise XmlSyntaxError(
             f"unexpected root element <{element.tag}>, expecting <{root}>",
             kind=ErrorClass.XML,
-            line=element.sourceline,
+            line=cast("int | None", element.sourceline),
         )
     return element
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the contents of a document's file.
+
+    :raises HvError: when it cannot be opened or read, with libvirt's words.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - accepts what os.PathLike does
+            return file.read(LIMIT + 1)
+    except OSError as error:
+        raise HvError(
+            f"Failed to open file '{os.fspath(path)}': {error.strerror}", kind=ErrorClass.SYSTEM
+        ) from error
 
 
 def _syntax_error(error: etree.XMLSyntaxError, data: bytes, source: str) -> XmlSyntaxError:

@@ -1,0 +1,278 @@
+"""The host, clock, chance and settings that libvirt's expected outputs were made with.
+
+The numbers are those of the data's ENVIRONMENT.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.hostinfo import HostInfo
+from hvcore.hostinfo import HostThread
+from hvcore.hostinfo import HugePageMount
+from hvcore.hostinfo import NumaCell
+from hvcore_qemu.config import QemuConfig
+from hvcore_qemu.pretend import PretendHost
+from hvcore_qemu.resources import FdGroup
+from hvcore_qemu.resources import NetworkPort
+from hvcore_qemu.resources import Tap
+from hvcore_qemu.resources import Volume
+
+NOW: Final = 1234567890
+UTC_OFFSET: Final = -30 * 60
+SECRET: Final = b"AQCVn5hO6HzFAhAAq0NCv8jtJcIcE+HOBlMQ1A"
+USAGES: Final = frozenset({"mycluster_myname", "client.admin secret"})
+VOLUME_USAGE: Final = "/storage/guest_disks/"
+ENVIRONMENT: Final = {
+    "PATH": "/bin",
+    "USER": "test",
+    "LOGNAME": "test",
+    "HOME": "/home/test",
+    "LC_ALL": "C",
+    "TZ": "VIR00:30",
+}
+
+
+def random_bytes(count: int) -> bytes:
+    """Return the bytes 0, 1, 2..."""
+    return bytes(i & 0xFF for i in range(count))
+
+
+CONFIG: Final = QemuConfig(
+    lib_dir="/var/lib/libvirt/qemu",
+    channel_target_dir="/var/run/libvirt/qemu/channel",
+    memory_backing_dir="/var/lib/libvirt/qemu/ram",
+    nvram_dir="/var/lib/libvirt/qemu/nvram",
+    passt_state_dir="/var/run/libvirt/qemu/passt",
+    dbus_state_dir="/var/run/libvirt/qemu/dbus",
+    hugetlbfs=(("/dev/hugepages2M", 2048), ("/dev/hugepages1G", 1048576)),
+    spice_password="123456",
+    vnc_sasl_dir="/etc/sasl2",
+    spice_sasl_dir="/etc/sasl2",
+)
+"""The settings that the outputs were made with where a row names no others."""
+
+_SETTINGS: Final = {
+    "vncAllowHostAudio": "vnc_allow_host_audio",
+    "nogfxAllowHostAudio": "nographics_allow_host_audio",
+    "vncAutoUnixSocket": "vnc_auto_unix_socket",
+    "vncSASL": "vnc_sasl",
+    "vncTLS": "vnc_tls",
+    "vncTLSx509verify": "vnc_tls_x509_verify",
+    "vncTLSx509secretUUID": "vnc_tls_x509_secret_uuid",
+    "spiceTLS": "spice_tls",
+    "spiceSASL": "spice_sasl",
+    "spiceAutoUnixSocket": "spice_auto_unix_socket",
+    "chardevTLS": "chardev_tls",
+    "chardevTLSx509verify": "chardev_tls_x509_verify",
+    "chardevTLSx509secretUUID": "chardev_tls_x509_secret_uuid",
+    "vxhsTLS": "vxhs_tls",
+    "vxhsTLSx509secretUUID": "vxhs_tls_x509_secret_uuid",
+    "nbdTLS": "nbd_tls",
+    "nbdTLSx509secretUUID": "nbd_tls_x509_secret_uuid",
+    "storageUseNbdkit": "storage_use_nbdkit",
+}
+
+
+def config_of(differing: Mapping[str, Any]) -> QemuConfig:
+    """Return the settings with those of a row in place.
+
+    :raises KeyError: when the row has a setting that is not known here.
+    """
+    changes = {_SETTINGS[name]: value for name, value in differing.items()}
+    return _evolved(tuple(sorted(changes.items())))
+
+
+@functools.lru_cache(maxsize=64)
+def _evolved(changes: tuple[tuple[str, Any], ...]) -> QemuConfig:
+    import attrs
+
+    return attrs.evolve(CONFIG, **dict(changes))
+
+
+def host_info(aux: Path, extra: Mapping[str, Any]) -> HostInfo:
+    """Return the facts of the host of a case."""
+    del aux
+    return _host_info(extra["host_arch"])
+
+
+@functools.lru_cache(maxsize=16)
+def _host_info(arch: str) -> HostInfo:
+    # Ids of CPUs overlap between cells, as in libvirt's own test host.
+    cells = tuple(
+        NumaCell(
+            id=number + 3,
+            memory=2097152,
+            cpus=tuple(HostThread(cpu, siblings=(cpu,)) for cpu in (number, number + 1)),
+        )
+        for number in range(4)
+    )
+    return HostInfo(
+        arch=arch,
+        cells=cells,
+        memory=4 * 2097152,
+        page_size=4,
+        page_sizes=(4, 2048, 1048576),
+        thp_size=2048,
+        hugepage_mounts=(
+            HugePageMount("/dev/hugepages2M", 2048, default=True),
+            HugePageMount("/dev/hugepages1G", 1048576),
+        ),
+        kvm=True,
+    )
+
+
+class FakeHost(PretendHost):
+    """The host of one case: fixed descriptors, and lookups in the data's files.
+
+    :param aux: the data's folder of networks, ports and pools.
+    :param extra: the row's column of the same name.
+    """
+
+    def __init__(self, aux: Path, extra: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.aux = aux
+        self.extra = extra
+
+    # -- time, chance, environment -----------------------------------------------------------
+
+    def now(self) -> int:
+        return NOW
+
+    def utc_offset(self) -> int:
+        return UTC_OFFSET
+
+    def env(self, name: str) -> str | None:
+        found: str | None = {**ENVIRONMENT, **self.extra.get("env", {})}.get(name)
+        return found
+
+    def random_bytes(self, count: int) -> bytes:
+        return random_bytes(count)
+
+    # -- character devices -------------------------------------------------------------------
+
+    def monitor(self, path: str) -> int:
+        return 1729
+
+    def chardev_socket(self, path: str) -> int:
+        return 1729
+
+    def chardev_file(self, path: str, *, append: bool) -> int:
+        return 1750
+
+    def chardev_log(self, path: str, *, append: bool) -> int:
+        return 1751
+
+    # -- interfaces --------------------------------------------------------------------------
+
+    def tap(self, name: str | None, *, queues: int) -> Tap:
+        kept = name if name == "mytap0" else "vnet0"
+        return Tap(kept, tuple(range(3, 3 + queues)))
+
+    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+        return Tap(name or "vnet0", tuple(range(102, 102 + queues)))
+
+    def interface_exists(self, name: str) -> bool:
+        return name == "mytap0"
+
+    def vhost_net(self, *, queues: int) -> Sequence[int]:
+        return tuple(range(44, 44 + queues))
+
+    def vdpa(self, device: str) -> int:
+        found: int = self.extra.get("vdpa_fds", {}).get(device, 1732)
+        return found
+
+    def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
+        return "vhost-user0"
+
+    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
+        definition, separator, port = network.partition(";")
+        if not separator:
+            raise HvError(f"Malformed fake network name '{network}'")
+        ports = self.aux / "virnetworkportxml2xmldata"
+        return NetworkPort(
+            (self.aux / "networkxml2xmlin" / f"{definition}.xml").read_text("utf-8"),
+            (ports / f"{port}.xml").read_text("utf-8"),
+        )
+
+    def slirp(self) -> int | None:
+        return 42 if self.extra.get("slirp_helper") else None
+
+    # -- storage -----------------------------------------------------------------------------
+
+    def volume(self, pool: str, volume: str) -> Volume:
+        if pool == "inactive":
+            raise HvError(f"storage pool '{pool}' is not active", kind=ErrorClass.OPERATION_INVALID)
+        if volume == "nonexistent":
+            raise HvError(
+                f"no storage vol with matching name '{volume}'", kind=ErrorClass.NO_STORAGE_VOL
+            )
+        kind, separator, name = volume.partition("+")
+        if not separator:
+            kind, name = "block", volume
+        definition = self.aux / "storagepoolxml2xmlout" / f"{pool}.xml"
+        return Volume(kind, f"/some/{kind}/device/{name}", definition.read_text("utf-8"))
+
+    def fd_group(self, name: str) -> FdGroup | None:
+        for group in self.extra.get("fd_groups", ()):
+            if group["name"] == name:
+                return FdGroup(tuple(group["fds"]), group["writable"])
+        return None
+
+    def is_host_cdrom(self, path: str) -> bool:
+        return path == "/dev/cdrom"
+
+    def nbdkit(self) -> frozenset[str] | None:
+        found = self.extra.get("nbdkit_caps")
+        return None if found is None else frozenset(found)
+
+    # -- other devices -----------------------------------------------------------------------
+
+    def vhost_scsi(self) -> int:
+        return 3
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        return 6789, 42 if cid is None else cid
+
+    def vhost_user_gpu(self, alias: str) -> int:
+        return 1729
+
+    def render_node(self) -> str | None:
+        return "/dev/dri/foo"
+
+    def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
+        return 1730, 1731
+
+    def tpm_cancel_path(self, device: str) -> str:
+        return "/sys/class/misc/tpm0/device/cancel"
+
+    def tpm_emulator_socket(self, proposed: str) -> str:
+        return "/dev/test"
+
+    # -- secrets -----------------------------------------------------------------------------
+
+    def secret(
+        self, usage_type: str, *, uuid: str | None = None, usage: str | None = None
+    ) -> bytes:
+        if uuid is not None:
+            return SECRET
+        if usage_type == "volume" and not (usage or "").startswith(VOLUME_USAGE):
+            raise HvError(f"test provided invalid volume storage prefix '{usage}'")
+        if usage_type != "volume" and usage not in USAGES:
+            raise HvError(f"test provided incorrect usage '{usage}'")
+        return SECRET
+
+
+@functools.cache
+def pci_devices(aux: Path) -> dict[str, dict[str, Any]]:
+    """Return the PCI devices of the host by address."""
+    listed = json.loads((aux / "pci_mock_devices.json").read_text("utf-8"))["devices"]
+    return {device["address"]: device for device in listed}

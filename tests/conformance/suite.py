@@ -1,0 +1,136 @@
+"""What all suites have in common: where the data is, how a case fails, and how results are told.
+
+A suite is one module of ``tests/conformance/suites`` with a class ``Cases``. A case that raises
+anything unforeseen has failed at the stage it was in; the harness itself goes on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import traceback
+from abc import ABC
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+from typing import Final
+
+import attrs
+
+ROOT: Final = Path(__file__).parents[2]
+VARIABLE: Final = "HVCORE_CONFORMANCE_DATA"
+DEFAULT: Final = ROOT.parent / "shared" / "libvirt-11.3.0"
+GAPS: Final = Path(__file__).parent / "known_gaps"
+
+
+def data_folder() -> Path:
+    """Return where libvirt's test data is looked for; it need not exist."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT)
+
+
+def suite_names() -> list[str]:
+    """Return the names of all suites."""
+    folder = str(Path(__file__).parent / "suites")
+    return sorted(module.name for module in pkgutil.iter_modules([folder]))
+
+
+def open_suite(name: str, data: Path) -> Suite:
+    """Return the suite ``name`` with the cases in ``data``.
+
+    :raises FileNotFoundError: when the data is not there.
+    """
+    suite: Suite = importlib.import_module(f"tests.conformance.suites.{name}").Cases(data)
+    return suite
+
+
+def known_gaps(name: str) -> set[str]:
+    """Return the ids of a suite's cases that are known to fail."""
+    path = GAPS / f"{name}.txt"
+    if not path.is_file():
+        return set()
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def write_known_gaps(name: str, failed: list[str]) -> None:
+    """Replace the list of a suite's known gaps."""
+    heading = f"# Cases of the suite {name} that fail; the list may only shrink.\n"
+    (GAPS / f"{name}.txt").write_text(heading + "".join(f"{i}\n" for i in sorted(failed)), "utf-8")
+
+
+class CaseFailedError(Exception):
+    """A case did not do what its row says.
+
+    :param detail: what is different, in a few lines.
+    :param differences: each single difference; what the summary counts.
+    """
+
+    def __init__(self, detail: str, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.differences = differences or (detail.splitlines() or [""])[:1]
+
+
+@attrs.frozen
+class Outcome:
+    """What became of one case.
+
+    :ivar stage: the first step that failed; empty for a case that passed.
+    """
+
+    ok: bool
+    stage: str = ""
+    detail: str = ""
+    differences: tuple[str, ...] = ()
+
+
+class Progress:
+    """The stage a case is in."""
+
+    def __init__(self) -> None:
+        self.current = "start"
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Name the stage of everything below."""
+        before, self.current = self.current, name
+        yield  # after an exception the name stays, which is what it is for
+        self.current = before
+
+
+class Suite(ABC):
+    """The cases of one folder of the data."""
+
+    name: ClassVar[str]
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.folder = data / self.name
+        rows = json.loads((self.folder / "cases.json").read_text("utf-8"))
+        self.cases: dict[str, dict[str, Any]] = {row["id"]: row for row in rows}
+
+    @abstractmethod
+    def check(self, case: dict[str, Any], progress: Progress) -> None:
+        """Run one case.
+
+        :raises CaseFailedError: when something is not as expected.
+        """
+
+    def run(self, case_id: str) -> Outcome:
+        """Return what became of the case ``case_id``."""
+        progress = Progress()
+        try:
+            self.check(self.cases[case_id], progress)
+        except CaseFailedError as failed:
+            return Outcome(False, progress.current, failed.detail, tuple(failed.differences))
+        except Exception as error:  # noqa: BLE001 - whatever happens belongs to the case
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            detail = f"in {progress.current}: {Path(last.filename).name}:{last.lineno}: {what}"
+            return Outcome(False, "crash", detail, (detail,))
+        return Outcome(True)
