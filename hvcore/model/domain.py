@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from typing import Final
 from typing import Literal
 
 from hvcore.model.blkiotune import BlkioTune
@@ -14,6 +15,7 @@ from hvcore.model.features import Features
 from hvcore.model.iothread import DefaultIOThread
 from hvcore.model.iothread import IOThread
 from hvcore.model.iothread import ThrottleGroup
+from hvcore.model.launchsecurity import LAUNCH_SECURITY
 from hvcore.model.launchsecurity import Keywrap
 from hvcore.model.launchsecurity import LaunchSecurity
 from hvcore.model.memory import MemoryBacking
@@ -26,6 +28,7 @@ from hvcore.model.power import Perf
 from hvcore.model.power import PowerManagement
 from hvcore.model.resource import Resource
 from hvcore.model.seclabel import Seclabel
+from hvcore.model.sysinfo import SYSINFO
 from hvcore.model.sysinfo import SysInfo
 from hvcore.model.vcpu import Vcpu
 from hvcore.model.vcpu import VcpuState
@@ -38,6 +41,7 @@ from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
 from hvcore.xml.fields import children
+from hvcore.xml.fields import choice
 from hvcore.xml.fields import custom
 from hvcore.xml.fields import element
 from hvcore.xml.fields import scaled
@@ -51,6 +55,8 @@ LifecycleAction = Literal[
     "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
 ]
 LockFailureAction = Literal["default", "poweroff", "restart", "pause", "ignore"]
+
+_ACTION: Final = "unsupported configuration: unknown {} action: {{value}}"
 
 
 @element("domain")
@@ -86,7 +92,7 @@ class Domain(Element):
     cputune: CpuTune | None = child("cputune", CpuTune)
     numatune: NumaTune | None = child("numatune", NumaTune)
     resource: Resource | None = child("resource", Resource)
-    sysinfo: list[SysInfo] = children("sysinfo", SysInfo)
+    sysinfo: list[SysInfo] = choice("sysinfo", "@type", SYSINFO, many=True)
     bootloader: str | None = text("bootloader")
     bootloader_args: str | None = text("bootloader_args")
     os: Os | None = child("os", Os)
@@ -94,18 +100,27 @@ class Domain(Element):
     features: Features | None = child("features", Features)
     cpu: Cpu | None = child("cpu", Cpu)
     clock: Clock | None = child("clock", Clock)
-    on_poweroff: LifecycleAction | None = text("on_poweroff", ENUM(LifecycleAction))
-    on_reboot: LifecycleAction | None = text("on_reboot", ENUM(LifecycleAction))
-    on_crash: LifecycleAction | None = text("on_crash", ENUM(LifecycleAction))
+    on_poweroff: LifecycleAction | None = text(
+        "on_poweroff", ENUM(LifecycleAction), refused=_ACTION.format("on_poweroff")
+    )
+    on_reboot: LifecycleAction | None = text(
+        "on_reboot", ENUM(LifecycleAction), refused=_ACTION.format("on_reboot")
+    )
+    on_crash: LifecycleAction | None = text(
+        "on_crash", ENUM(LifecycleAction), refused=_ACTION.format("on_crash")
+    )
     on_lockfailure: LockFailureAction | None = text(
-        "on_lockfailure", ENUM(LockFailureAction), omit=("default",)
+        "on_lockfailure",
+        ENUM(LockFailureAction),
+        omit=("default",),
+        refused=_ACTION.format("on_lockfailure"),
     )
     pm: PowerManagement | None = child("pm", PowerManagement)
     perf: Perf | None = child("perf", Perf)
     devices: Devices = child("devices", Devices)
     seclabels: list[Seclabel] = children("seclabel", Seclabel)
     keywrap: Keywrap | None = child("keywrap", Keywrap)
-    launch_security: LaunchSecurity | None = child("launchSecurity", LaunchSecurity)
+    launch_security: LaunchSecurity | None = choice("launchSecurity", "@type", LAUNCH_SECURITY)
 
     def parsed(self, el: object, ctx: object) -> None:
         """Give a document without <devices> an empty one; everything after relies on it."""

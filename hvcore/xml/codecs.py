@@ -64,6 +64,9 @@ def _choice(values: tuple[str, ...]) -> str:
 STR: Final = Codec("string", escaped=True)
 """Any text, kept as it is."""
 
+NONEMPTY: Final = Codec("string", convert=lambda text: text or None, escaped=True)
+"""Any text; the empty one counts as absent, as in all of libvirt's XPath look-ups."""
+
 
 def ENUM(literal: Any) -> Codec:  # noqa: N802 - codecs read like types in declarations
     """Return the codec of a ``Literal[...]`` alias: exactly its spellings, nothing else."""

@@ -241,7 +241,8 @@ class _ParserSource(_Source):
             self.put(depth, f"if {value} is None:")
             if spec.required:
                 self.put(depth + 1, f"ctx.missing_attribute({el}, {self.name('s', spec)})")
-            self.put(depth + 1, f"o.{name} = {self.default(spec)}")
+            absent = self.default(spec) if spec.bare is None else repr(spec.bare)
+            self.put(depth + 1, f"o.{name} = {absent}")
             self.put(depth, "else:")
             self.convert(depth + 1, name, spec, value, el, "refused_attribute")
         for extension in inline:
@@ -261,9 +262,7 @@ class _ParserSource(_Source):
             self.put(depth, f"if {attributes} or len({el}):")
             rest = el
         known = self.name("n", node.known())
-        self.put(
-            depth + 1, f"ctx.unclaimed(o, {node.path!r}, {el}, {attributes}, {rest}, {known})"
-        )
+        self.put(depth + 1, f"ctx.unclaimed(o, {node.path!r}, {el}, {attributes}, {rest}, {known})")
 
     def gather(self, depth: int, el: str, kids: str) -> None:
         """Write the collection of child elements by tag."""
@@ -317,11 +316,14 @@ class _ParserSource(_Source):
         else:
             value = self.variable("x")
             self.put(depth, f"{value} = {el}.text or ''")
+            if node.parts:  # mixed: what stands between child elements is only white space
+                self.put(depth, f"if len({el}):")
+                self.put(depth + 1, f"o.{name} = {self.default(spec)}")
+                self.put(depth, "else:")
+                depth += 1
             self.convert(depth, name, spec, value, el, "refused_text")
 
-    def part(
-        self, depth: int, part: _Node | tuple[str, FieldSpec], el: str, kids: str
-    ) -> None:
+    def part(self, depth: int, part: _Node | tuple[str, FieldSpec], el: str, kids: str) -> None:
         """Write the parsing of one wrapper or child field below ``el``."""
         if isinstance(part, _Node):
             self.wrapper(depth, part, el, kids)
@@ -497,9 +499,13 @@ class _FormatterSource(_Source):
         self.put(depth, f"if r is not None: {attributes} += extra_attributes(o, {node.path!r})")
         if root and hasattr(self.cls, "namespaces_here"):
             self.put(depth, f"{attributes} += ns")
-        if node.text is not None:
+        if node.text is not None and not node.parts:
             self.text(depth, node, indent, tag, attributes)
             return
+        if node.text is not None:
+            self.mixed(depth, node, indent, tag, attributes)
+            self.put(depth, "else:")
+            depth += 1
         nested = [e for e in extensions if e.spec.tag]
         mark, inner = self.variable("m"), self.variable("j")
         self.put(depth, f"{mark} = len(out)")
@@ -521,7 +527,22 @@ class _FormatterSource(_Source):
             self.put(depth, f"elif {attributes}:")
         else:
             self.put(depth, "else:")
+        if root and self.cls.spec.paired:
+            opened = f"{{{indent}}}<{tag}{{{attributes}}}>\\n{{{indent}}}</{tag}>\\n"
+            self.put(depth + 1, f'out[{mark}] = f"{opened}"')
+            return
         self.put(depth + 1, f'out[{mark}] = f"{{{indent}}}<{tag}{{{attributes}}}/>\\n"')
+        if omit_empty:
+            self.put(depth, "else:")
+            self.put(depth + 1, f"del out[{mark}]")
+
+    def mixed(self, depth: int, node: _Node, indent: str, tag: str, attributes: str) -> None:
+        """Write the text of an element that has either text or children."""
+        assert node.text is not None
+        name, spec = node.text
+        self.put(depth, f"if {self.condition(spec, f'o.{name}')}:")
+        line = f"{{{indent}}}<{tag}{{{attributes}}}>{self.written(spec, f'o.{name}')}</{tag}>\\n"
+        self.put(depth + 1, f'out.append(f"{line}")')
 
     def written(self, spec: FieldSpec, value: str) -> str:
         """Return the expression inside an f-string that writes ``value``."""
@@ -574,7 +595,11 @@ class _FormatterSource(_Source):
             return
         name, spec = part
         value = self.variable("x")
-        self.put(depth, f"{value} = o.{name}")
+        if spec.show == "always":
+            self.put(depth, f"{value} = o.{name}")
+        else:
+            nothing = "()" if spec.many else "None"
+            self.put(depth, f"{value} = o.{name} if {_SHOWN[spec.show]} else {nothing}")
         tag = (spec.steps or ("",))[-1]
         if spec.kind == "custom":
             assert spec.custom is not None

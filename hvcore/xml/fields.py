@@ -98,6 +98,7 @@ class FieldSpec:
     refused: str | None = None
     missing: str | None = None
     many: bool = False
+    bare: Any = None
     doc: str = ""
 
     def element_class(self) -> type[Element]:
@@ -138,11 +139,14 @@ def attr(
     show: Show = "always",
     refused: str | None = None,
     missing: str | None = None,
+    bare: Any = None,
     doc: str = "",
 ) -> Any:
     """Declare an attribute, ``"@name"`` or ``"wrapper/@name"``.
 
     :param default: the value when the attribute is absent.
+    :param bare: the value when the wrapper is there without the attribute, such as True for the
+        state of ``<pmu/>``.
     :param required: absence is an issue in libvirt's words.
     :param omit: values besides None that are not written.
     :param show: ``live`` is written only in active output, ``secure`` only with secrets,
@@ -157,7 +161,8 @@ def attr(
     return _field(
         FieldSpec(
             kind="attr", steps=steps, attribute=attribute, codec=codec, default=default,
-            required=required, omit=omit, show=show, refused=refused, missing=missing, doc=doc,
+            required=required, omit=omit, show=show, refused=refused, missing=missing, bare=bare,
+            doc=doc,
         )
     )  # fmt: skip
 
@@ -221,19 +226,20 @@ def texts(path: str, codec: Codec = STR, *, refused: str | None = None, doc: str
     )
 
 
-def child(path: str, of: Any, *, doc: str = "") -> Any:
+def child(path: str, of: Any, *, show: Show = "always", doc: str = "") -> Any:
     """Declare an element with a class of its own, at most once.
 
     :param of: the class, or a function that returns it (for forward references).
+    :param show: as for :func:`attr`.
     """
     steps, _ = _split(path)
-    return _field(FieldSpec(kind="child", steps=steps, of=of, doc=doc))
+    return _field(FieldSpec(kind="child", steps=steps, of=of, show=show, doc=doc))
 
 
-def children(path: str, of: Any, *, doc: str = "") -> Any:
-    """Declare a repeated element with a class of its own, as a list."""
+def children(path: str, of: Any, *, show: Show = "always", doc: str = "") -> Any:
+    """Declare a repeated element with a class of its own, as a list; parameters as for child."""
     steps, _ = _split(path)
-    return _field(FieldSpec(kind="children", steps=steps, of=of, many=True, doc=doc))
+    return _field(FieldSpec(kind="children", steps=steps, of=of, many=True, show=show, doc=doc))
 
 
 def choice(
@@ -280,6 +286,7 @@ class ElementSpec:
     :param after: name of the sibling element after which an extension is written.
     :param many: whether an extension may be repeated.
     :param omit_empty: whether an element without content is left out.
+    :param paired: whether an element without content still has a closing tag on a line of its own.
     """
 
     tag: str
@@ -287,6 +294,7 @@ class ElementSpec:
     after: str | None = None
     many: bool = False
     omit_empty: bool = False
+    paired: bool = False
     doc: str = ""
 
 
@@ -355,6 +363,7 @@ def element(
     after: str | None = None,
     many: bool = False,
     omit_empty: bool = False,
+    paired: bool = False,
 ) -> Callable[[_C], _C]:
     """Make a class stand for the element ``tag``; parameters as for :class:`ElementSpec`."""
 
@@ -362,7 +371,7 @@ def element(
         made: Any = attrs.define(slots=True, kw_only=True)(cls)
         made.spec = ElementSpec(
             tag=tag, extends=extends, after=after, many=many, omit_empty=omit_empty,
-            doc=(cls.__doc__ or "").strip(),
+            paired=paired, doc=(cls.__doc__ or "").strip(),
         )  # fmt: skip
         result: _C = made
         return result

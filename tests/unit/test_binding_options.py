@@ -1,0 +1,84 @@
+"""Options of declarations: bare attributes, mixed content, paired tags, conditional children."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvcore.xml.codecs import NONEMPTY
+from hvcore.xml.codecs import ONOFF
+from hvcore.xml.codecs import STR
+from hvcore.xml.codegen import Binding
+from hvcore.xml.context import FormatContext
+from hvcore.xml.context import ParseContext
+from hvcore.xml.fields import Element
+from hvcore.xml.fields import attr
+from hvcore.xml.fields import child
+from hvcore.xml.fields import children
+from hvcore.xml.fields import element
+from hvcore.xml.fields import text
+from hvcore.xml.reader import read
+
+
+@element("item")
+class Item(Element):
+    name: str = attr("@name", STR)
+
+
+@element("pair", paired=True)
+class Pair(Element):
+    item: Item | None = child("item", Item)
+
+
+@element("mixed")
+class Mixed(Element):
+    path: str | None = text("", NONEMPTY)
+    item: Item | None = child("item", Item)
+
+
+@element("thing")
+class Thing(Element):
+    state: bool | None = attr("switch/@state", ONOFF, bare=True)
+    pair: Pair | None = child("pair", Pair)
+    mixed: Mixed | None = child("mixed", Mixed)
+    items: list[Item] = children("items/item", Item, show="not_migratable")
+
+
+def roundtrip(xml: str, *, migratable: bool = False) -> tuple[Thing, str]:
+    binding = Binding()
+    ctx = ParseContext()
+    thing = binding.parse(Thing, read(f"<thing>{xml}</thing>", "thing"), ctx)
+    assert not ctx.issues
+    out = binding.format(thing, FormatContext(migratable=migratable))
+    return thing, "".join(line.strip() for line in out.splitlines()[1:-1])
+
+
+@pytest.mark.parametrize(
+    ("xml", "state"), [("<switch/>", True), ("<switch state='off'/>", False), ("", None)]
+)
+def test_bare_attribute(xml: str, state: bool | None) -> None:
+    assert roundtrip(xml)[0].state is state
+
+
+def test_paired_element_keeps_its_closing_tag() -> None:
+    assert roundtrip("<pair/>")[1] == "<pair></pair>"
+
+
+@pytest.mark.parametrize(
+    "xml", ["<mixed>text</mixed>", "<mixed><item name='a'/></mixed>", "<mixed/>"]
+)
+def test_mixed_content(xml: str) -> None:
+    assert roundtrip(xml)[1] == xml
+
+
+def test_white_space_between_children_is_no_text() -> None:
+    assert roundtrip("<mixed>\n  <item name='a'/>\n</mixed>")[0].mixed.path is None
+
+
+def test_children_left_out_of_migratable_output() -> None:
+    xml = "<items><item name='a'/></items>"
+    assert roundtrip(xml)[1] == xml
+    assert "items" not in roundtrip(xml, migratable=True)[1]
+
+
+def test_omitted_wrapper_leaves_no_trace_in_its_parent() -> None:
+    assert roundtrip("<switch state='on'/>")[1] == "<switch state='on'/>"
