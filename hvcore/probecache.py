@@ -78,7 +78,7 @@ class ProbeCache:
             usable, the kernel's release); they must equal the stored ones.
         """
         try:
-            key = self._key(binary, circumstances)
+            key = self.key(binary, circumstances=circumstances)
             content = self.file_of(binary).read_bytes()
         except OSError:
             return None
@@ -92,16 +92,12 @@ class ProbeCache:
             return None
         return Sections(body, spans)
 
-    def store(
-        self,
-        binary: str | os.PathLike[str],
-        sections: Mapping[str, Any],
-        *,
-        circumstances: Mapping[str, Any] | None = None,
-    ) -> None:
+    def store(self, key: Mapping[str, Any], sections: Mapping[str, Any]) -> None:
         """Keep the answer of a binary, replacing an older one in one step.
 
-        :raises OSError: when the binary has vanished or the directory cannot be written.
+        :param key: what `key` returned before the binary was asked: one that was replaced in the
+            meantime is then asked again.
+        :raises OSError: when the directory cannot be written.
         """
         texts = {
             name: json.dumps(value, separators=(",", ":")).encode()
@@ -113,22 +109,26 @@ class ProbeCache:
             start += len(text)
         body = b"".join(texts.values())
         header = {
-            "key": self._key(binary, circumstances),
+            "key": dict(key),
             "crc": zlib.crc32(body),
             "sections": spans,
         }
         content = json.dumps(header, separators=(",", ":")).encode() + b"\n" + body
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self.file_of(binary), content)
+        _replace(self.file_of(key["path"]), content)
 
     def forget(self, binary: str | os.PathLike[str]) -> None:
         """Drop what is stored for a binary, if anything."""
         with contextlib.suppress(OSError):
             self.file_of(binary).unlink()
 
-    def _key(
-        self, binary: str | os.PathLike[str], circumstances: Mapping[str, Any] | None
+    def key(
+        self, binary: str | os.PathLike[str], *, circumstances: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
+        """Return what an answer of the binary, given now, is good for.
+
+        :raises OSError: when there is no such file.
+        """
         path = os.path.abspath(binary)  # noqa: PTH100 - see file_of
         status = os.stat(path)  # noqa: PTH116 - the path is a string already
         return {

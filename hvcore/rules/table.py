@@ -9,7 +9,7 @@ from hvcore.rules.base import Rules
 
 MODULES: Final = (
     # sections
-    "domain", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune", "numatune",
+    "domain", "alias", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune", "numatune",
     "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel", "launchsecurity",
     # devices
     "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "chardev", "input",

@@ -351,6 +351,16 @@ async def test_installed_qemu_has_the_flags_of_the_recorded_one():
 
 @pytest.mark.qemu
 @pytest.mark.skipif(QEMU is None, reason="no qemu-system-x86_64 is installed")
+async def test_an_answer_that_cannot_be_kept_is_still_an_answer(tmp_path):
+    assert QEMU is not None
+    (tmp_path / "file").write_text("")
+    cache = cache_at(tmp_path / "file" / "cache")
+    assert (await probe_binary(QEMU, cache=cache)).arch == "x86_64"
+    assert cached(QEMU, cache) is None
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(QEMU is None, reason="no qemu-system-x86_64 is installed")
 async def test_a_known_binary_answers_at_once(tmp_path):
     assert QEMU is not None
     cache = cache_at(tmp_path)

@@ -6,10 +6,14 @@ that is not known yet, or has changed, and keeps what it said.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
+
+import attrs
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import ProbeError
@@ -52,29 +56,41 @@ async def probe_binary(
     found = cached(path, cache) if cache is not None else None
     if found is not None:
         return found
-    check_executable(path)
+    status = check_executable(path)
+    facts = _circumstances(path)
+    try:
+        key = cache.key(path, circumstances=facts) if cache is not None else None
+    except OSError as error:
+        raise _unreachable(path, error) from error
     from hvcore_qemu import probe_qmp  # noqa: PLC0415 - imports asyncio and QMP
 
-    facts = _circumstances(path)
     caps = await probe_qmp.interrogate(path, facts, timeout)
-    if cache is not None:
-        cache.store(path, caps.to_sections(), circumstances=facts)
+    caps = attrs.evolve(caps, binary_ctime=int(status.st_ctime))
+    if cache is not None and key is not None:
+        # What cannot be kept is asked again; that is slow, not wrong.
+        with contextlib.suppress(OSError):
+            cache.store(key, caps.to_sections())
     return caps
 
 
-def check_executable(binary: str) -> None:
-    """Check that a binary can be started.
+def _unreachable(binary: str, error: OSError) -> ProbeError:
+    return ProbeError(
+        f"Cannot check QEMU binary {binary}: {error.strerror}", kind=ErrorClass.SYSTEM
+    )
+
+
+def check_executable(binary: str) -> os.stat_result:
+    """Return the status of a binary that can be started.
 
     :raises ProbeError: when it is not there, or is not executable.
     """
     try:
-        Path(binary).stat()
+        status = Path(binary).stat()
     except OSError as error:
-        raise ProbeError(
-            f"Cannot check QEMU binary {binary}: {error.strerror}", kind=ErrorClass.SYSTEM
-        ) from error
-    if not Path(binary).is_file() or not os.access(binary, os.X_OK):
+        raise _unreachable(binary, error) from error
+    if not stat.S_ISREG(status.st_mode) or not os.access(binary, os.X_OK):
         raise ProbeError(f"QEMU binary {binary} is not executable", kind=ErrorClass.SYSTEM)
+    return status
 
 
 def _circumstances(binary: str | os.PathLike[str]) -> dict[str, Any]:

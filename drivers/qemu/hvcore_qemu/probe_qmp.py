@@ -69,8 +69,7 @@ async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> 
             host_cpu_signature=facts.get("cpu"),
             kvm_supports_nesting=bool(facts.get("nesting")),
         )
-    status = os.stat(binary)  # noqa: PTH116 - one call, the path is a string
-    return attrs.evolve(caps, binary_ctime=int(status.st_ctime))
+    return caps
 
 
 async def _converse(

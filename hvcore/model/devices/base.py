@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
 from typing import ClassVar
 from typing import Final
 from typing import Literal
@@ -18,6 +20,11 @@ from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import choice
 from hvcore.xml.fields import element
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element as XmlElement
+
+    from hvcore.xml.context import ParseContext
 
 AddressType = Literal[
     "pci", "drive", "virtio-serial", "ccid", "usb", "spapr-vio", "virtio-s390", "ccw",
@@ -48,6 +55,21 @@ class PciAddress(Address):
     multifunction: bool | None = attr("@multifunction", ONOFF, doc="more functions follow")
     zpci_uid: int | None = attr("zpci/@uid", HEX(4), doc="s390x: user-defined identifier")
     zpci_fid: int | None = attr("zpci/@fid", HEX(8), doc="s390x: function identifier")
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Complete an address that is given in part; one of zeros is none."""
+        domain, bus, slot = self.domain or 0, self.bus or 0, self.slot or 0
+        function = self.function or 0
+        if not (domain or bus or slot):
+            self.domain = self.bus = self.slot = self.function = None
+            return
+        self.domain, self.bus, self.slot, self.function = domain, bus, slot, function
+        if bus > 0xFF:
+            ctx.issue(el, f"Invalid PCI address bus='{bus:#x}', must be <= 0xFF")
+        elif slot > 0x1F:
+            ctx.issue(el, f"Invalid PCI address slot='{slot:#x}', must be <= 0x1F")
+        elif function > 7:
+            ctx.issue(el, f"Invalid PCI address function={function:#x}, must be <= 7")
 
 
 @element("address")
@@ -83,6 +105,9 @@ class CcidAddress(Address):
     slot: int | None = attr("@slot", UINT, default=0)
 
 
+_USB_PORT: Final = re.compile(r"[0-9]+(\.[0-9]+){0,3}\Z", re.ASCII)
+
+
 @element("address")
 class UsbAddress(Address):
     """A port of a USB controller or hub; ``port`` is a path such as ``1.2``."""
@@ -93,6 +118,11 @@ class UsbAddress(Address):
     port: str | None = attr("@port", STR)
     device: int | None = attr("@device", UINT)
 
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Refuse ports that are no path of up to four numbers."""
+        if self.port is not None and _USB_PORT.match(self.port) is None:
+            ctx.issue(el, "internal error: Cannot parse <address> 'port' attribute")
+
 
 @element("address")
 class SpaprVioAddress(Address):
@@ -100,7 +130,7 @@ class SpaprVioAddress(Address):
 
     type: ClassVar[str] = "spapr-vio"
 
-    reg: int | None = attr("@reg", HEX(8))
+    reg: int | None = attr("@reg", INTEGER(0, 2**64 - 1, base=16, form="#010x"))
 
 
 @element("address")
@@ -109,9 +139,22 @@ class CcwAddress(Address):
 
     type: ClassVar[str] = "ccw"
 
-    cssid: int | None = attr("@cssid", INTEGER(0, 0xFE, base=0, form="#x"))
-    ssid: int | None = attr("@ssid", INTEGER(0, 3, base=0, form="#x"))
-    devno: int | None = attr("@devno", HEX(4, high=0xFFFF))
+    cssid: int | None = attr("@cssid", HEX(1), doc="channel subsystem image, 0 to 0xfe")
+    ssid: int | None = attr("@ssid", HEX(1), doc="subchannel set, 0 to 3")
+    devno: int | None = attr("@devno", HEX(4), doc="device number, 0 to 0xffff")
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Refuse numbers that do not exist and addresses that are given in part."""
+        parts = (self.cssid, self.ssid, self.devno)
+        cssid, ssid, devno = (part or 0 for part in parts)
+        if cssid > 0xFE or ssid > 3 or devno > 0xFFFF:
+            ctx.issue(
+                el,
+                "internal error: Invalid specification for virtio ccw address:"
+                f" cssid='{cssid:#x}' ssid='{ssid:#x}' devno='0x{devno:04x}'",
+            )
+        elif None in parts and parts != (None, None, None):
+            ctx.issue(el, "internal error: Invalid partial specification for virtio ccw address")
 
 
 @element("address")
@@ -123,9 +166,13 @@ class VirtioMmioAddress(Address):
 
 @element("address")
 class VirtioS390Address(Address):
-    """The former virtio transport of s390x; read, never written."""
+    """The former virtio transport of s390x, which has no addresses."""
 
     type: ClassVar[str] = "virtio-s390"
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Refuse it."""
+        ctx.issue(el, "virtio-s390 bus doesn't have an address")
 
 
 @element("address")
