@@ -63,7 +63,7 @@ def refuse(issue: Issue) -> NoReturn:
     raise ValidationFailed([issue])
 
 
-def switch(value: bool | None) -> str | None:  # noqa: FBT001 - the value of a switch
+def switch(value: bool | None) -> str | None:
     """Return ``on`` or ``off`` for properties that QEMU does not take as booleans."""
     return None if value is None else ("on" if value else "off")
 
@@ -86,9 +86,7 @@ def controller_alias(domain: Domain, kind: str, index: int) -> str:
             )
         )
     if controller.alias is None:
-        refuse(
-            Issue.internal(f"Device alias was not set for {kind} controller with index {index}")
-        )
+        refuse(Issue.internal(f"Device alias was not set for {kind} controller with index {index}"))
     return controller.alias
 
 

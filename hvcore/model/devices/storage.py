@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 
     from hvcore.xml.context import ParseContext
 
-StorageType = Literal[
-    "file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhostvdpa"
-]
+StorageType = Literal["file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhostvdpa"]
 StorageFormat = Literal[
     "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow",
     "qcow", "qcow2", "qed", "vmdk",
@@ -238,9 +236,7 @@ class DeviceSeclabel(Element):
         """Check label against relabelling, and make the default explicit."""
         name = self.model or "<null>"
         if self.label and self.relabel is False:
-            ctx.issue(
-                el, f"Cannot specify a label if relabelling is turned off. model={name}"
-            )
+            ctx.issue(el, f"Cannot specify a label if relabelling is turned off. model={name}")
         if self.relabel and not self.label:
             ctx.issue(el, f"Cannot specify relabel if label is missing. model={name}")
         if self.relabel is None and not self.labelskip:
@@ -288,10 +284,8 @@ class Source(Element):
     data_store: DataStore | None = child("dataStore", lambda: DataStore)
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
-        """Check the labels; an empty path is as good as none."""
+        """Check the labels."""
         check_seclabels(self.seclabels, el, ctx)
-        if getattr(self, "path", None) == "":
-            self.path = None
 
     @property
     def empty(self) -> bool:
@@ -299,11 +293,15 @@ class Source(Element):
         return getattr(self, "path", None) is None
 
 
+PATH: Final = Codec("string", convert=lambda text: text or None, escaped=True)
+"""A path; an empty one is as good as none."""
+
+
 @element("source", omit_empty=True)
 class FileSource(Source):
     """A file of the host."""
 
-    path: str | None = attr("@file", doc="absolute path")
+    path: str | None = attr("@file", PATH, doc="absolute path")
     fdgroup: str | None = attr("@fdgroup", doc="name of descriptors that the caller passed")
 
 
@@ -311,14 +309,14 @@ class FileSource(Source):
 class BlockSource(Source):
     """A block device of the host."""
 
-    path: str | None = attr("@dev", doc="absolute path")
+    path: str | None = attr("@dev", PATH, doc="absolute path")
 
 
 @element("source", omit_empty=True)
 class DirSource(Source):
     """A directory of the host, shown to the guest as a FAT file system."""
 
-    path: str | None = attr("@dir", doc="absolute path")
+    path: str | None = attr("@dir", PATH, doc="absolute path")
 
 
 @element("source", omit_empty=True)
@@ -333,9 +331,7 @@ class VolumeSource(Source):
         """Require both names or none."""
         Source.parsed(self, el, ctx)
         if (self.pool is None) != (self.volume is None):
-            ctx.issue(
-                el, "'pool' and 'volume' must be specified together for 'pool' type source"
-            )
+            ctx.issue(el, "'pool' and 'volume' must be specified together for 'pool' type source")
         # The pool knows how to authenticate.
         self.auth = None
 
@@ -395,9 +391,7 @@ class VhostUserSource(Source):
             ctx.issue(el, "missing 'path' attribute for vhostuser disk source")
         reconnect = el.find("reconnect")
         if reconnect is not None and self.reconnect and self.reconnect_timeout is None:
-            ctx.issue(
-                reconnect, "Missing required attribute 'timeout' in element 'reconnect'"
-            )
+            ctx.issue(reconnect, "Missing required attribute 'timeout' in element 'reconnect'")
         if not self.reconnect:
             self.reconnect_timeout = None
         Source.parsed(self, el, ctx)
@@ -486,9 +480,7 @@ class SshIdentity(Element):
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Require a key or an agent."""
         if not self.keyfile and not self.agentsock:
-            ctx.issue(
-                el, "element 'identity' requires either 'keyfile' or 'agentsock' attribute"
-            )
+            ctx.issue(el, "element 'identity' requires either 'keyfile' or 'agentsock' attribute")
 
 
 @element("source", omit_empty=True)
@@ -559,9 +551,7 @@ SOURCES: Final[dict[str, type[Element]]] = {
 
 def _format_codec(extra: Mapping[str, str]) -> Codec:
     values = ENUM(StorageFormat)
-    return Codec(
-        "enum", table={**(values.table or {}), **extra}, rng=values.rng, json=values.json
-    )
+    return Codec("enum", table={**(values.table or {}), **extra}, rng=values.rng, json=values.json)
 
 
 DRIVER_FORMAT: Final = _format_codec({"aio": "raw"})
@@ -585,7 +575,8 @@ class DataStore(Element):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Require format and source."""
-        if el.find("format") is None or el.find("format").get("type") is None:
+        form = el.find("format")
+        if form is None or not form.get("type"):
             ctx.issue(el, "missing data file store format")
         elif self.source is None:
             ctx.issue(el, "missing disk data file store source")
