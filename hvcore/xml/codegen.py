@@ -405,6 +405,9 @@ class _ParserSource(_Source):
             empty = False
             if spec.required and spec.kind == "text":
                 self.put(depth + 1, f"ctx.missing_text({el}, {self.name('s', spec)})")
+            elif spec.required and spec.missing:
+                # Without a text of its own, an attribute is required only where its element is.
+                self.put(depth + 1, f"ctx.missing_attribute({el}, {self.name('s', spec)})")
             if spec.kind == "custom":
                 assert spec.custom is not None
                 parse = self.name("p", spec.custom.parse)

@@ -189,6 +189,7 @@ class Resources:
     :ivar monitor_fd: the listening monitor socket.
     :ivar master_key: the key by which QEMU decrypts the secrets on its command line.
     :ivar fd_sets: descriptors handed over by ``-add-fd``, in order of creation.
+    :ivar vhost_fds: open vhost devices by alias.
     :ivar by_alias: what a family prepared for one device, under the device's alias.
     :ivar incoming: the URI QEMU receives a migration from; None for an ordinary start.
     :ivar launch_time: when the start began, in seconds since the epoch; relative clocks start here.
@@ -199,6 +200,7 @@ class Resources:
     monitor_fd: int = -1
     master_key: bytes = b""
     fd_sets: list[tuple[int, int, str]] = attrs.field(factory=list)
+    vhost_fds: dict[str, int] = attrs.field(factory=dict)
     by_alias: dict[str, Any] = attrs.field(factory=dict)
     incoming: str | None = None
     launch_time: int = 0

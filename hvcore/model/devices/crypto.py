@@ -21,5 +21,10 @@ class Crypto(VirtioDevice):
 
     model: CryptoModel = attr("@model", ENUM(CryptoModel), required=True)
     type: CryptoType = attr("@type", ENUM(CryptoType), required=True)
-    backend: CryptoBackend = attr("backend/@model", ENUM(CryptoBackend), required=True)
+    backend: CryptoBackend = attr(
+        "backend/@model",
+        ENUM(CryptoBackend),
+        required=True,
+        missing="only one crypto backend is supported",
+    )
     queues: int | None = attr("backend/@queues", UINT, omit=(0,))
