@@ -8,6 +8,7 @@ from typing import Final
 from hvcore.errors import Issue
 from hvcore.model.devices.crypto import Crypto
 from hvcore.rules.base import Rules
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_props
 
@@ -47,12 +48,13 @@ def command(cmd: Command) -> None:
                 "queues": device.queues or None,
             }
         )
-        cmd.features(device)
-        cmd.device(
+        add_device(
+            cmd,
+            device,
             {
-                **virtio_props(cmd, device, "virtio-crypto", device.model),
+                **virtio_props("virtio-crypto", device, cmd.caps),
                 "cryptodev": backend,
                 "id": device.alias,
                 **address_props(cmd.domain, device),
-            }
+            },
         )

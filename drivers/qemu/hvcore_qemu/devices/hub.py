@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hvcore.errors import Issue
 from hvcore.model.devices.hub import Hub
 from hvcore.rules.base import Rules
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 
 if TYPE_CHECKING:
@@ -29,5 +30,8 @@ def _supported(domain: Domain, device: Hub, ctx: Context) -> Issues:
 def command(cmd: Command) -> None:
     """Append the hubs."""
     for device in cmd.domain.devices.hubs:
-        cmd.features(device)
-        cmd.device({"driver": "usb-hub", "id": device.alias, **address_props(cmd.domain, device)})
+        add_device(
+            cmd,
+            device,
+            {"driver": "usb-hub", "id": device.alias, **address_props(cmd.domain, device)},
+        )

@@ -14,6 +14,7 @@ from hvcore.model.devices.input import InputType
 from hvcore.rules.base import Rules
 from hvcore_qemu.machines import PPC64
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_props
 
@@ -84,7 +85,7 @@ def _supported(domain: Domain, device: Input, ctx: Context) -> Issues:
 
 def _virtio(cmd: Command, device: Input) -> dict[str, Any]:
     return {
-        **virtio_props(cmd, device, _VIRTIO[device.type][0], device.model),
+        **virtio_props(_VIRTIO[device.type][0], device, cmd.caps),
         "id": device.alias,
         "evdev": device.source_evdev if device.type == "passthrough" else None,
         **address_props(cmd.domain, device),
@@ -94,7 +95,6 @@ def _virtio(cmd: Command, device: Input) -> dict[str, Any]:
 def command(cmd: Command) -> None:
     """Append what is not part of the machine."""
     for device in cmd.domain.devices.inputs:
-        cmd.features(device)
         if device.type == "evdev":
             cmd.object(
                 {
@@ -108,6 +108,6 @@ def command(cmd: Command) -> None:
             )
         elif device.bus == "usb":
             props = {"driver": _USB[device.type], "id": device.alias}
-            cmd.device({**props, **address_props(cmd.domain, device)})
+            add_device(cmd, device, {**props, **address_props(cmd.domain, device)})
         elif device.bus == "virtio":
-            cmd.device(_virtio(cmd, device))
+            add_device(cmd, device, _virtio(cmd, device))

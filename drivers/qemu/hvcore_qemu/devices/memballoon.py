@@ -14,6 +14,7 @@ from hvcore_qemu.machines import RISCV
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_props
 
@@ -61,13 +62,14 @@ def command(cmd: Command) -> None:
     for device in cmd.domain.devices.memballoons:
         if device.model == "none":
             continue
-        cmd.features(device)
-        cmd.device(
+        add_device(
+            cmd,
+            device,
             {
-                **virtio_props(cmd, device, "virtio-balloon", device.model),
+                **virtio_props("virtio-balloon", device, cmd.caps),
                 "id": device.alias,
                 "deflate-on-oom": device.autodeflate,
                 "free-page-reporting": device.free_page_reporting,
                 **address_props(cmd.domain, device),
-            }
+            },
         )

@@ -14,6 +14,7 @@ from hvcore.rules.base import Rules
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 
 if TYPE_CHECKING:
@@ -103,6 +104,6 @@ def command(cmd: Command) -> None:
         if device.model == "isa":
             isa = device.address
             port = isa.iobase if isinstance(isa, IsaAddress) else None
-            cmd.device({"driver": "pvpanic", "ioport": port})
+            add_device(cmd, device, {"driver": "pvpanic", "ioport": port})
         elif device.model == "pvpanic":
-            cmd.device({"driver": "pvpanic-pci", **address_props(cmd.domain, device)})
+            add_device(cmd, device, {"driver": "pvpanic-pci", **address_props(cmd.domain, device)})

@@ -8,6 +8,7 @@ from hvcore.errors import Issue
 from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.pstore import Pstore
 from hvcore.rules.base import Rules
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ def command(cmd: Command) -> None:
                 "share": True,
             }
         )
-        cmd.device(
+        add_device(
+            cmd,
+            device,
             {
                 "driver": "acpi-erst",
                 "id": device.alias,
                 "memdev": memory,
                 **address_props(cmd.domain, device),
-            }
+            },
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hvcore.errors import Issue
 from hvcore.model.devices.vsock import Vsock
 from hvcore.rules.base import Rules
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_props
 
@@ -49,13 +50,14 @@ def command(cmd: Command) -> None:
     """Append the device with its open vhost descriptor."""
     for device in cmd.domain.devices.vsocks:
         assert device.alias is not None  # aliases are assigned before
-        cmd.features(device)
-        cmd.device(
+        add_device(
+            cmd,
+            device,
             {
-                **virtio_props(cmd, device, "vhost-vsock", device.model),
+                **virtio_props("vhost-vsock", device, cmd.caps),
                 "id": device.alias,
                 "guest-cid": device.guest_cid,
                 "vhostfd": str(cmd.resources.vhost_fds[device.alias]),
                 **address_props(cmd.domain, device),
-            }
+            },
         )

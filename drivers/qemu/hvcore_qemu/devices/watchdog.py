@@ -10,6 +10,7 @@ from hvcore.model.devices.watchdog import Watchdog
 from hvcore.rules.base import Rules
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 
 if TYPE_CHECKING:
@@ -76,13 +77,14 @@ def command(cmd: Command) -> None:
         return
     for device in found:
         if device.model != "itco":
-            cmd.features(device)
-            cmd.device(
+            add_device(
+                cmd,
+                device,
                 {
                     "driver": device.model,
                     "id": device.alias,
                     **address_props(cmd.domain, device),
-                }
+                },
             )
     if any(device.model == "itco" for device in found):
         # The chipset's own watchdog only works once its strap pin says so.
