@@ -20,7 +20,7 @@ class _Metadata:
     """Reads the element into its text and writes that again, indented."""
 
     tags: tuple[str, ...] = ("metadata",)
-    rng: str = "<ref name='anyXml'/>"
+    rng: str = '<element name="metadata"><zeroOrMore><ref name="anyXml"/></zeroOrMore></element>'
     json: Mapping[str, Any] = {"type": "string"}
 
     def parse(self, elements: list[XmlElement], ctx: ParseContext, owner: Any) -> str | None:

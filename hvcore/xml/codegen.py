@@ -1,6 +1,6 @@
 """Parsers, formatters and cloners as generated source, one set for each :class:`Binding`.
 
-The declarations of a class are first arranged as a tree of elements (:class:`_Node`), then written
+The declarations of a class are first arranged as a tree of elements (:class:`Node`), then written
 out as straight Python: no loop over fields is left at run time. Sources are entered in
 ``linecache``, so tracebacks and debuggers show them. ``tests/unit/reference_binding.py`` reads the
 same declarations slowly and must agree.
@@ -41,22 +41,22 @@ _SHOWN: Final = {
 
 
 @attrs.define(eq=False)
-class _Node:
+class Node:
     """One element of a class's tree: the class's own (no tag) or a wrapper below it."""
 
     tag: str
     path: str
     attributes: list[tuple[str, FieldSpec]] = attrs.field(factory=list)
     text: tuple[str, FieldSpec] | None = None
-    parts: list[_Node | tuple[str, FieldSpec]] = attrs.field(factory=list)
+    parts: list[Node | tuple[str, FieldSpec]] = attrs.field(factory=list)
     extensions: list[type[Element]] = attrs.field(factory=list)
 
-    def below(self, tag: str) -> _Node:
+    def below(self, tag: str) -> Node:
         """Return the wrapper ``tag`` directly below, made at its first mention."""
         for part in self.parts:
-            if isinstance(part, _Node) and part.tag == tag:
+            if isinstance(part, Node) and part.tag == tag:
                 return part
-        node = _Node(tag, f"{self.path}/{tag}" if self.path else tag)
+        node = Node(tag, f"{self.path}/{tag}" if self.path else tag)
         self.parts.append(node)
         return node
 
@@ -66,7 +66,7 @@ class _Node:
         if self.text is not None:
             yield self.text
         for part in self.parts:
-            if isinstance(part, _Node):
+            if isinstance(part, Node):
                 yield from part.fields()
             else:
                 yield part
@@ -75,7 +75,7 @@ class _Node:
         """Return the names that may stand here, attributes with ``@``."""
         names = [f"@{spec.attribute}" for _, spec in self.attributes]
         for part in self.parts:
-            if isinstance(part, _Node):
+            if isinstance(part, Node):
                 names.append(part.tag)
             elif part[1].custom is not None:
                 names += part[1].custom.tags
@@ -84,8 +84,9 @@ class _Node:
         return (*names, *(e.spec.tag for e in self.extensions))
 
 
-def _tree(cls: type[Element]) -> _Node:
-    root = _Node("", "")
+def tree(cls: type[Element]) -> Node:
+    """Return the declarations of ``cls`` arranged as elements."""
+    root = Node("", "")
     for name, spec in fields_of(cls):
         owns_last = spec.kind in ("attr", "text", "scaled", "custom")
         node = root
@@ -159,7 +160,7 @@ class _Source:
     def __init__(self, binding: Binding, cls: type[Element]) -> None:
         self.binding = binding
         self.cls = cls
-        self.tree = _tree(cls)
+        self.tree = tree(cls)
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"cls": cls, "MISSING": _MISSING, "escape": escape}
         self._counter = 0
@@ -225,7 +226,7 @@ class _ParserSource(_Source):
         self.put(1, "return o")
 
     def node(
-        self, depth: int, node: _Node, el: str, extensions: Iterable[type[Element]] = ()
+        self, depth: int, node: Node, el: str, extensions: Iterable[type[Element]] = ()
     ) -> None:
         """Write the parsing of one element whose variable is ``el``."""
         inline = [e for e in extensions if not e.spec.tag]
@@ -303,7 +304,7 @@ class _ParserSource(_Source):
         else:
             self.put(depth, f"o.{name} = {value}")
 
-    def text(self, depth: int, node: _Node, el: str, attributes: str) -> None:
+    def text(self, depth: int, node: Node, el: str, attributes: str) -> None:
         """Write the parsing of the element's own text, size or presence."""
         if node.text is None:
             return
@@ -323,9 +324,9 @@ class _ParserSource(_Source):
                 depth += 1
             self.convert(depth, name, spec, value, el, "refused_text")
 
-    def part(self, depth: int, part: _Node | tuple[str, FieldSpec], el: str, kids: str) -> None:
+    def part(self, depth: int, part: Node | tuple[str, FieldSpec], el: str, kids: str) -> None:
         """Write the parsing of one wrapper or child field below ``el``."""
-        if isinstance(part, _Node):
+        if isinstance(part, Node):
             self.wrapper(depth, part, el, kids)
             return
         name, spec = part
@@ -396,7 +397,7 @@ class _ParserSource(_Source):
             self.put(depth + 1, "else:")
             self.put(depth + 2, f"refuse_choice(e, ctx, {spec_name}, y)")
 
-    def wrapper(self, depth: int, node: _Node, el: str, kids: str) -> None:
+    def wrapper(self, depth: int, node: Node, el: str, kids: str) -> None:
         found, inner = self.variable("e"), self.variable("w")
         self.put(depth, f"{found} = {kids}.pop({qualified(node.tag)!r}, None)")
         self.put(depth, f"if {found} is None:")
@@ -483,7 +484,7 @@ class _FormatterSource(_Source):
     def node(
         self,
         depth: int,
-        node: _Node,
+        node: Node,
         indent: str,
         extensions: Iterable[type[Element]] = (),
         omit_empty: bool = True,
@@ -516,7 +517,7 @@ class _FormatterSource(_Source):
         self.put(depth, f"{inner} = {indent} + '  '")
         for part in node.parts:
             self.part(depth, part, inner)
-            tag_of = part.tag if isinstance(part, _Node) else (part[1].steps or ("",))[-1]
+            tag_of = part.tag if isinstance(part, Node) else (part[1].steps or ("",))[-1]
             for extension in [e for e in nested if e.spec.after == tag_of]:
                 nested.remove(extension)
                 self.extension(depth, extension, inner)
@@ -539,7 +540,7 @@ class _FormatterSource(_Source):
             self.put(depth, "else:")
             self.put(depth + 1, f"del out[{mark}]")
 
-    def mixed(self, depth: int, node: _Node, indent: str, tag: str, attributes: str) -> None:
+    def mixed(self, depth: int, node: Node, indent: str, tag: str, attributes: str) -> None:
         """Write the text of an element that has either text or children."""
         assert node.text is not None
         name, spec = node.text
@@ -572,7 +573,7 @@ class _FormatterSource(_Source):
         written = self.written(spec, value)
         self.put(depth + 1, f"{attributes} += f\" {spec.attribute}='{written}'\"")
 
-    def text(self, depth: int, node: _Node, indent: str, tag: str, attributes: str) -> None:
+    def text(self, depth: int, node: Node, indent: str, tag: str, attributes: str) -> None:
         assert node.text is not None
         name, spec = node.text
         value = self.variable("x")
@@ -592,8 +593,8 @@ class _FormatterSource(_Source):
         self.put(depth, f"elif {attributes}:")
         self.put(depth + 1, f'out.append(f"{opening}/>\\n")')
 
-    def part(self, depth: int, part: _Node | tuple[str, FieldSpec], indent: str) -> None:
-        if isinstance(part, _Node):
+    def part(self, depth: int, part: Node | tuple[str, FieldSpec], indent: str) -> None:
+        if isinstance(part, Node):
             self.node(depth, part, indent)
             return
         name, spec = part
