@@ -189,13 +189,18 @@ def json_schema(root: type[Element]) -> dict[str, Any]:
 def to_json(value: Element) -> dict[str, Any]:
     """Return ``value`` as plain JSON data: field names as keys, absent values left out."""
     out: dict[str, Any] = {}
-    cls = type(value)
-    if cls.selector is not None:
-        out[cls.selector] = getattr(cls, cls.selector)
-    for name, _ in fields_of(cls):
-        found = _plain(getattr(value, name))
-        if found is not None and found != []:
-            out[name] = found
+    for name, spec in fields_of(type(value)):
+        found = getattr(value, name)
+        plain = _plain(found)
+        if spec.kind == "choice" and (spec.by or "").startswith("@"):
+            keys = {cls: key for key, cls in spec.classes().items()}
+            for item, made in zip(
+                found if spec.many else [found], plain if spec.many else [plain], strict=True
+            ):
+                if made is not None:
+                    made[(spec.by or "")[1:]] = keys[type(item)]
+        if plain is not None and plain != []:
+            out[name] = plain
     return out
 
 
