@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -41,6 +42,8 @@ class Context:
     :ivar config: the driver's settings.
     :ivar abi_update: the guest is new, so that defaults visible to it may be improved.
     :ivar active: the document describes a running domain.
+    :ivar environ: the environment of the managing process.
+    :ivar complete: runs the device rules for a device that a late rule added.
     :ivar random_bytes: source of generated identifiers; tests put a fixed one here.
     :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
         several; the driver puts what it returns for the domain's emulator in ``caps``.
@@ -53,6 +56,8 @@ class Context:
     config: Any = None
     abi_update: bool = False
     active: bool = False
+    environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
+    complete: Callable[[Domain, Any], list[Issue]] = lambda domain, device: []  # noqa: ARG005
     random_bytes: Callable[[int], bytes] = os.urandom
     find_capabilities: Callable[[str], Any] | None = None
 
@@ -147,9 +152,16 @@ class Pipeline:
         _run(self.rules.domain, domain, ctx, issues)
         _stop_at(issues)
         rules = self.rules.device
-        for device in domain.devices.walk():
+
+        def complete(domain: Domain, device: Any) -> list[Issue]:
+            found: list[Issue] = []
             for rule in rules.get(type(device), ()):
-                issues += rule(domain, device, ctx) or ()
+                found += rule(domain, device, ctx) or ()
+            return found
+
+        ctx.complete = complete
+        for device in domain.devices.walk():
+            issues += complete(domain, device)
         for owner, feature in self._features(domain):
             issues += feature.run(feature.post_parses, domain, owner, ctx)
         _stop_at(issues)

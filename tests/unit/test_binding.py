@@ -190,14 +190,18 @@ def test_sizes_are_read_in_any_unit_and_rounded_up(binding):
         ),
         (
             "<thing count='0'/>",
-            "XML error: Invalid value for attribute 'count' in element 'thing': "
-            "Zero is not permitted",
+            (
+                "XML error: Invalid value for attribute 'count' in element 'thing': "
+                "Zero is not permitted"
+            ),
             "@count",
         ),
         (
             "<thing count='-1'/>",
-            "XML error: Invalid value for attribute 'count' in element 'thing': '-1'. "
-            "Expected non-negative integer value",
+            (
+                "XML error: Invalid value for attribute 'count' in element 'thing': '-1'. "
+                "Expected non-negative integer value"
+            ),
             "@count",
         ),
         (
