@@ -29,7 +29,10 @@ _GRAMMAR: Final = (
     '<grammar xmlns="http://relaxng.org/ns/structure/1.0"'
     ' datatypeLibrary="http://www.w3.org/2001/XMLSchema-datatypes">'
 )
-_ANY: Final = (
+# What custom codecs may refer to in their patterns.
+_COMMON: Final = (
+    '<define name="scaledInteger"><optional><attribute name="unit"/></optional>'
+    '<data type="unsignedLong"/></define>'
     '<define name="anyXml"><element><anyName/><zeroOrMore><choice><attribute><anyName/>'
     '</attribute><text/><ref name="anyXml"/></choice></zeroOrMore></element></define>'
 )
@@ -93,6 +96,9 @@ class _RelaxNg:
                 parts.append('<data type="unsignedLong"/>')
             else:
                 parts.append(f"<choice>{spec.codec.rng}<empty/></choice>")
+            if node.parts:  # either text or children, which have no schema in common
+                either = "".join(parts[:-1])
+                return f"<mixed><zeroOrMore><choice>{either}</choice></zeroOrMore></mixed>"
             return f"<group>{''.join(parts)}</group>"
         return f"<interleave>{''.join(parts)}</interleave>" if parts else "<empty/>"
 
@@ -137,7 +143,7 @@ def relax_ng(binding: Binding, root: type[Element]) -> str:
     made = _RelaxNg(binding)
     start = _named(root.spec.tag, made.reference(root))
     defines = "".join(f'<define name="{n}">{p}</define>' for n, p in made.defines.items())
-    return f"{_GRAMMAR}<start>{start}</start>{defines}{_ANY}</grammar>"
+    return f"{_GRAMMAR}<start>{start}</start>{defines}{_COMMON}</grammar>"
 
 
 def json_schema(root: type[Element]) -> dict[str, Any]:

@@ -55,8 +55,11 @@ def _value(spec: FieldSpec, element: Any, owner: Any) -> Any:
         text = None
         if found is not None:
             text = found.get(spec.attribute) if spec.kind == "attr" else found.text or ""
+            if spec.kind == "text" and len(found):
+                text = None  # white space between children
         if text is None:
-            return _default(spec)
+            bare = found is not None and spec.bare is not None
+            return spec.bare if bare else _default(spec)
         return _size(spec, found) if spec.kind == "scaled" else _convert(spec, text)
     if spec.kind == "custom":
         assert spec.custom is not None
