@@ -8,6 +8,8 @@ from typing import ClassVar
 from typing import Final
 from typing import Literal
 
+import attrs
+
 from hvcore.xml.codecs import HEX
 from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import ONOFF
@@ -230,6 +232,8 @@ class Device(Element):
         "address", "@type", ADDRESSES,
         refused="unknown address type '{value}'",
     )  # fmt: skip
+    effective_boot_order: int | None = attrs.field(default=None, eq=False, repr=False)
+    """Of a running domain: the place that <boot dev=> of <os> gives the first of a kind."""
 
 
 @element("")
