@@ -15,6 +15,7 @@ from typing import TypeAlias
 if TYPE_CHECKING:
     from typing import Self
 
+
 class Labelled(enum.IntEnum):
     """An integer with the text a user reads."""
 
