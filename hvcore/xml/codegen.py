@@ -566,9 +566,15 @@ class _FormatterSource(_Source):
             terms.append(_SHOWN[spec.show])
         return " and ".join(terms)
 
+    def value(self, name: str, spec: FieldSpec) -> str:
+        """Return the expression for what is written of field ``name``."""
+        if spec.written is not None:
+            return f"{self.name('g', spec.written)}(o, ctx)"
+        return f"o.{name}"
+
     def attribute(self, depth: int, name: str, spec: FieldSpec, attributes: str) -> None:
         value = self.variable("x")
-        self.put(depth, f"{value} = o.{name}")
+        self.put(depth, f"{value} = {self.value(name, spec)}")
         self.put(depth, f"if {self.condition(spec, value)}:")
         written = self.written(spec, value)
         self.put(depth + 1, f"{attributes} += f\" {spec.attribute}='{written}'\"")
@@ -599,11 +605,12 @@ class _FormatterSource(_Source):
             return
         name, spec = part
         value = self.variable("x")
+        shown = self.value(name, spec)
         if spec.show == "always":
-            self.put(depth, f"{value} = o.{name}")
+            self.put(depth, f"{value} = {shown}")
         else:
             nothing = "()" if spec.many else "None"
-            self.put(depth, f"{value} = o.{name} if {_SHOWN[spec.show]} else {nothing}")
+            self.put(depth, f"{value} = {shown} if {_SHOWN[spec.show]} else {nothing}")
         tag = (spec.steps or ("",))[-1]
         if spec.kind == "custom":
             assert spec.custom is not None

@@ -99,6 +99,7 @@ class FieldSpec:
     missing: str | None = None
     many: bool = False
     bare: Any = None
+    written: Callable[[Any, FormatContext], Any] | None = None
     doc: str = ""
 
     def element_class(self) -> type[Element]:
@@ -140,6 +141,7 @@ def attr(
     refused: str | None = None,
     missing: str | None = None,
     bare: Any = None,
+    written: Callable[[Any, FormatContext], Any] | None = None,
     doc: str = "",
 ) -> Any:
     """Declare an attribute, ``"@name"`` or ``"wrapper/@name"``.
@@ -155,6 +157,8 @@ def attr(
         use ``{value}``. A leading ``unsupported configuration: `` or ``internal error: ``
         selects that error class.
     :param missing: libvirt's text for a missing value where it differs from the usual one.
+    :param written: what is written in place of the value, as a function of the object and of how
+        output is wanted; for attributes that follow from other values.
     :param doc: one line for the reference.
     """
     steps, attribute = _split(path)
@@ -162,7 +166,7 @@ def attr(
         FieldSpec(
             kind="attr", steps=steps, attribute=attribute, codec=codec, default=default,
             required=required, omit=omit, show=show, refused=refused, missing=missing, bare=bare,
-            doc=doc,
+            written=written, doc=doc,
         )
     )  # fmt: skip
 
@@ -236,10 +240,24 @@ def child(path: str, of: Any, *, show: Show = "always", doc: str = "") -> Any:
     return _field(FieldSpec(kind="child", steps=steps, of=of, show=show, doc=doc))
 
 
-def children(path: str, of: Any, *, show: Show = "always", doc: str = "") -> Any:
-    """Declare a repeated element with a class of its own, as a list; parameters as for child."""
+def children(
+    path: str,
+    of: Any,
+    *,
+    show: Show = "always",
+    written: Callable[[Any, FormatContext], Any] | None = None,
+    doc: str = "",
+) -> Any:
+    """Declare a repeated element with a class of its own, as a list; parameters as for child.
+
+    :param written: as for :func:`attr`; returns the objects to write.
+    """
     steps, _ = _split(path)
-    return _field(FieldSpec(kind="children", steps=steps, of=of, many=True, show=show, doc=doc))
+    return _field(
+        FieldSpec(
+            kind="children", steps=steps, of=of, many=True, show=show, written=written, doc=doc
+        )
+    )
 
 
 def choice(
@@ -259,7 +277,7 @@ def choice(
         declared before.
     :param of: value to class (or a function that returns that mapping).
     :param default: the selecting value when the attribute is absent; None makes it required.
-    :param many: a list instead of at most one; only with ``by="@..."``.
+    :param many: a list instead of at most one.
     """
     steps, _ = _split(path)
     return _field(
@@ -311,6 +329,8 @@ class Element:
     spec: ClassVar[ElementSpec]
     selector: ClassVar[str | None] = None
     """Attribute by which a ``choice`` picked this class; it is no field of the class."""
+    leading: ClassVar[tuple[str, ...]] = ()
+    """Inherited fields that libvirt writes before those of the class itself."""
     trailing: ClassVar[tuple[str, ...]] = ()
     """Fields that libvirt writes after everything else, inherited ones included."""
 
@@ -383,7 +403,7 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     """Return the declared fields in document order: own ones first, inherited ones after.
 
     What a base class declares (alias, boot order, address) is what libvirt writes last, but for
-    the fields the class names in ``trailing``.
+    the fields the class names in ``leading`` and ``trailing``.
     """
     found: list[tuple[int, str, FieldSpec]] = []
     for attribute in attrs.fields(cls):
@@ -396,5 +416,5 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
             )
             found.append((declared_by, attribute.name, spec))
     # Sorting is stable: within a class the order is that of declaration.
-    found.sort(key=lambda item: (item[1] in cls.trailing, item[0]))
+    found.sort(key=lambda item: (item[1] in cls.trailing, item[1] not in cls.leading, item[0]))
     return [(name, spec) for _, name, spec in found]

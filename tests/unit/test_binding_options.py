@@ -1,4 +1,4 @@
-"""Options of declarations: bare attributes, mixed content, paired tags, conditional children."""
+"""Options of declarations: bare attributes, mixed content, paired tags, derived values, order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
 from hvcore.xml.fields import children
 from hvcore.xml.fields import element
+from hvcore.xml.fields import fields_of
 from hvcore.xml.fields import text
 from hvcore.xml.reader import read
 
@@ -82,3 +83,37 @@ def test_children_left_out_of_migratable_output() -> None:
 
 def test_omitted_wrapper_leaves_no_trace_in_its_parent() -> None:
     assert roundtrip("<switch state='on'/>")[1] == "<switch state='on'/>"
+
+
+@element("")
+class Base(Element):
+    first: str | None = attr("@first")
+    last: str | None = attr("@last")
+
+
+def _even(owner: Derived, ctx: FormatContext) -> list[Item]:
+    del ctx
+    return owner.items[::2]
+
+
+@element("derived")
+class Derived(Base):
+    leading = ("first",)
+
+    own: str | None = attr("@own")
+    sum: str | None = attr(
+        "@sum", written=lambda owner, ctx: None if ctx.migratable else f"{owner.first}{owner.own}"
+    )
+    items: list[Item] = children("item", Item, written=_even)
+
+
+def test_leading_fields_are_written_before_the_own_ones() -> None:
+    assert [name for name, _ in fields_of(Derived)] == ["first", "own", "sum", "items", "last"]
+
+
+@pytest.mark.parametrize(("migratable", "shown"), [(False, " sum='ab'"), (True, "")])
+def test_written_values_come_from_the_function(migratable: bool, shown: str) -> None:
+    value = Derived(first="a", own="b", sum="?", items=[Item(name=name) for name in "xyz"])
+    assert Binding().format(value, FormatContext(migratable=migratable)) == (
+        f"<derived first='a' own='b'{shown}>\n  <item name='x'/>\n  <item name='z'/>\n</derived>\n"
+    )
