@@ -7,6 +7,7 @@ would stumble over the same. The first issue is what libvirt would have said.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ class Context:
     :ivar environ: the environment of the managing process.
     :ivar complete: runs the device rules for a device that a late rule added.
     :ivar random_bytes: source of generated identifiers; tests put a fixed one here.
+    :ivar find_program: the path of a program by its name, as ``shutil.which`` does.
     :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
         several; the driver puts what it returns for the domain's emulator in ``caps``.
     """
@@ -59,6 +61,7 @@ class Context:
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
     complete: Callable[[Domain, Any], list[Issue]] = lambda domain, device: []  # noqa: ARG005
     random_bytes: Callable[[int], bytes] = os.urandom
+    find_program: Callable[[str], str | None] = shutil.which
     find_capabilities: Callable[[str], Any] | None = None
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import ClassVar
 from typing import Final
 from typing import Literal
 
+import attrs
+
+from hvcore.errors import ErrorClass
 from hvcore.model.blkiotune import BlkioTune
 from hvcore.model.clock import Clock
 from hvcore.model.cpu import Cpu
@@ -34,9 +38,11 @@ from hvcore.model.vcpu import Vcpu
 from hvcore.model.vcpu import VcpuState
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import INT
+from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import UINT
 from hvcore.xml.codecs import UUID
+from hvcore.xml.codecs import parse_uuid
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
@@ -47,6 +53,11 @@ from hvcore.xml.fields import element
 from hvcore.xml.fields import scaled
 from hvcore.xml.fields import text
 
+if TYPE_CHECKING:
+    from lxml.etree import _Element as XmlElement
+
+    from hvcore.xml.context import ParseContext
+
 VirtType = Literal[
     "none", "qemu", "kvm", "xen", "lxc", "uml", "openvz", "test", "vmware", "hyperv", "vbox",
     "phyp", "parallels", "bhyve", "vz", "hvf", "ch",
@@ -55,6 +66,9 @@ LifecycleAction = Literal[
     "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
 ]
 LockFailureAction = Literal["default", "poweroff", "restart", "pause", "ignore"]
+
+_UUID: Final = attrs.evolve(UUID, convert=lambda text: parse_uuid(text) if text else "")
+"""A UUID, or the empty text, which asks for a new one."""
 
 _ACTION: Final = "unsupported configuration: unknown {} action: {{value}}"
 
@@ -66,14 +80,18 @@ class Domain(Element):
     namespaces_here: ClassVar[bool] = True
 
     type: VirtType = attr(
-        "@type", ENUM(VirtType), required=True, refused="invalid domain type {value}"
+        "@type",
+        ENUM(VirtType),
+        required=True,
+        refused="unsupported configuration: invalid domain type {value}",
+        missing="internal error: missing domain type attribute",
     )
     id: int | None = attr("@id", INT, show="live")
-    name: str = text("name", required=True)
-    uuid: str | None = text("uuid", UUID, refused="internal error: malformed uuid element")
-    genid: str | None = text("genid", UUID, refused="malformed genid element")
-    title: str | None = text("title")
-    description: str | None = text("description")
+    name: str = text("name", default="")
+    uuid: str | None = text("uuid", _UUID, refused="internal error: malformed uuid element")
+    genid: str | None = text("genid", _UUID, refused="internal error: malformed genid element")
+    title: str | None = text("title", NONEMPTY)
+    description: str | None = text("description", NONEMPTY)
     metadata: str | None = custom(METADATA)
     max_memory_slots: int | None = attr("maxMemory/@slots", UINT, omit=(0,))
     max_memory: int | None = scaled("maxMemory", doc="KiB that memory hotplug may reach")
@@ -122,8 +140,15 @@ class Domain(Element):
     keywrap: Keywrap | None = child("keywrap", Keywrap)
     launch_security: LaunchSecurity | None = choice("launchSecurity", "@type", LAUNCH_SECURITY)
 
-    def parsed(self, el: object, ctx: object) -> None:
-        """Give a document without <devices> an empty one; everything after relies on it."""
-        del el, ctx
-        if self.devices is None:
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Check what only the document shows, and fill in what everything after relies on."""
+        if not self.name:
+            ctx.issue(el, "missing name information", kind=ErrorClass.NO_NAME)
+        if self.title is not None and "\n" in self.title:
+            ctx.issue(el, "Domain title can't contain newlines")
+        if len(el.findall("genid")) > 1:
+            ctx.issue(el, "element 'genid' can only appear once")
+        if len(el.findall("resource")) > 1:
+            ctx.issue(el, "only one resource element is supported")
+        if el.find("devices") is None:
             self.devices = Devices()

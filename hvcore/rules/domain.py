@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
@@ -19,12 +18,16 @@ rules = Rules()
 
 @rules.post_parse_early
 def _identity(domain: Domain, ctx: Context) -> Issues:
-    """Refuse names that libvirt refuses, and give the domain a UUID."""
-    if not domain.name:
-        yield Issue("missing domain name", ErrorClass.XML)
-    elif "/" in domain.name:
-        yield Issue.xml("name " + domain.name + " cannot contain '/'")
+    """Refuse names that libvirt refuses, and generate what identifies the domain."""
+    if "/" in domain.name:
+        yield Issue.xml(f"name {domain.name} cannot contain '/'")
     if any(ord(c) < 32 for c in domain.name):
         yield Issue.xml("invalid char in name")
-    if domain.uuid is None:
-        domain.uuid = str(uuid.UUID(bytes=ctx.random_bytes(16), version=4))
+    if not domain.uuid:
+        domain.uuid = _new_uuid(ctx)
+    if domain.genid is not None and not domain.genid:
+        domain.genid = _new_uuid(ctx)
+
+
+def _new_uuid(ctx: Context) -> str:
+    return str(uuid.UUID(bytes=ctx.random_bytes(16), version=4))

@@ -184,7 +184,11 @@ NODESET: Final = Codec(
 _HEX32: Final = re.compile(r"[0-9a-fA-F]{32}\Z")
 
 
-def _uuid(text: str) -> str:
+def parse_uuid(text: str) -> str:
+    """Return a UUID in lower case with dashes.
+
+    :raises ValueError: when ``text`` is not one, however it is written.
+    """
     digits = _SPACE.sub("", text).replace("-", "")
     if _HEX32.match(digits) is None:
         raise ValueError(text)
@@ -194,7 +198,7 @@ def _uuid(text: str) -> str:
 
 UUID: Final = Codec(
     "UUID",
-    convert=_uuid,
+    convert=parse_uuid,
     expected="Expected UUID",
     rng='<data type="string"><param name="pattern">'
     "[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}</param></data>",

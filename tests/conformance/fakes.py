@@ -46,6 +46,13 @@ def random_bytes(count: int) -> bytes:
     return bytes(i & 0xFF for i in range(count))
 
 
+def find_program(name: str) -> str | None:
+    """Return where a program of the host is."""
+    if name.startswith("qemu-system") or name == "qemu-kvm":
+        return f"/usr/bin/{name}"
+    return "/fakebindir/nbdkit" if name == "nbdkit" else None
+
+
 CONFIG: Final = QemuConfig(
     lib_dir="/var/lib/libvirt/qemu",
     channel_target_dir="/var/run/libvirt/qemu/channel",

@@ -18,6 +18,7 @@ from typing import Final
 import attrs
 
 from hvcore.plan import Plan
+from hvcore_qemu.extensions import overridden
 
 if TYPE_CHECKING:
     from hvcore.model.domain import Domain
@@ -191,8 +192,11 @@ class Command:
         self._current.steps.append(Variable(name, value))
 
     def device(self, props: Mapping[str, Any]) -> None:
-        """Append ``-device`` with JSON properties; entries that are None are left out."""
-        self.option("-device", present(props))
+        """Append ``-device`` with JSON properties; entries that are None are left out.
+
+        The document's own overrides of the device's properties have the last word.
+        """
+        self.option("-device", overridden(self.domain, present(props)))
 
     def object(self, props: Mapping[str, Any]) -> None:
         """Append ``-object`` with JSON properties; entries that are None are left out."""

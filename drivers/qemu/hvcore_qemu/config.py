@@ -11,6 +11,8 @@ class QemuConfig:
 
     :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
     :ivar tls_x509_verify: whether clients must show certificates.
+    :ivar security_model: security driver of labels that name none.
+    :ivar set_process_name: show the guest's name in the list of processes.
     """
 
     lib_dir: str = "/var/lib/hvcore/qemu"
@@ -21,6 +23,8 @@ class QemuConfig:
     dbus_state_dir: str = "/run/hvcore/qemu/dbus"
     hugetlbfs: tuple[tuple[str, int], ...] = ()
     privileged: bool = True
+    security_model: str | None = "none"
+    set_process_name: bool = False
 
     vnc_listen: str = "127.0.0.1"
     vnc_tls: bool = False

@@ -13,6 +13,7 @@ from hvcore.pipeline import Pipeline
 from hvcore.pipeline import unclaimed
 from hvcore_qemu import addresses
 from hvcore_qemu.command import build
+from hvcore_qemu.extensions import changed_capabilities
 from hvcore_qemu.prepare import Preparation
 from hvcore_qemu.prepare import prepare
 from hvcore_qemu.resources import Resources
@@ -62,9 +63,10 @@ def plan_start(
     :raises ValidationFailed: when the domain cannot be started here.
     :raises HvError: when the host lacks something.
     """
-    unknown = unclaimed(domain)
-    if unknown:
-        raise ValidationFailed(unknown)
+    caps, issues = changed_capabilities(domain, ctx.caps)
+    issues += unclaimed(domain)
+    if issues:
+        raise ValidationFailed(issues)
     resources = Resources(
         domain_dir=f"{ctx.config.lib_dir}/domain-{short_name(domain)}",
         incoming=incoming,
@@ -72,7 +74,7 @@ def plan_start(
     )
     work = Preparation(
         domain=domain,
-        caps=ctx.caps,
+        caps=caps,
         config=ctx.config,
         host=host,
         registry=ctx.registry,
@@ -80,4 +82,4 @@ def plan_start(
         new=incoming is None,
     )
     prepare(work)
-    return build(domain, ctx.caps, ctx.config, resources, ctx.registry)
+    return build(domain, caps, ctx.config, resources, ctx.registry)

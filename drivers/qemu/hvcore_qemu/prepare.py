@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from hvcore_qemu.resources import Host
     from hvcore_qemu.resources import Resources
 
-STEPS: Final[tuple[str, ...]] = ("devices.video:prepare", "devices.vsock:prepare")
+STEPS: Final[tuple[str, ...]] = (
+    "sections.base:prepare",
+    "devices.video:prepare",
+    "devices.vsock:prepare",
+)
 """``module:function`` of each family that has something to prepare, in libvirt's order."""
 
 

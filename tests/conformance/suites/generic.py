@@ -7,6 +7,7 @@ from typing import Any
 from typing import ClassVar
 
 from hvcore.errors import HvError
+from hvcore.hostinfo import HostInfo
 from hvcore.pipeline import Context
 from hvcore.pipeline import Definition
 from hvcore.pipeline import Pipeline
@@ -37,7 +38,12 @@ class Cases(Suite):
         document = (self.folder / case["input"]).read_bytes()
         live = case["live"]
         with progress.stage("parse"):
-            ctx = Context(registry=self.registry, active=live, random_bytes=random_bytes)
+            ctx = Context(
+                registry=self.registry,
+                active=live,
+                host=HostInfo(arch="x86_64"),
+                random_bytes=random_bytes,
+            )
             try:
                 domain = self.pipeline.load(document, ctx)
             except HvError as error:

@@ -25,6 +25,7 @@ from tests.conformance.compare import same_command
 from tests.conformance.compare import same_text
 from tests.conformance.fakes import FakeHost
 from tests.conformance.fakes import config_of
+from tests.conformance.fakes import find_program
 from tests.conformance.fakes import host_info
 from tests.conformance.fakes import random_bytes
 from tests.conformance.qmpschema import schema_of
@@ -97,6 +98,7 @@ class Cases(Suite):
             registry=self.registry,
             driver="qemu",
             find_capabilities={f"/usr/bin/qemu-system-{case['arch']}": caps}.get,
+            find_program=find_program,
             host=host_info(self.folder / "aux", extra),
             config=config_of(extra.get("driver_config", {})),
             abi_update=case["abi_update"],

@@ -1,0 +1,64 @@
+"""Registration: what may come late, and what may not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import types
+
+import pytest
+
+from hvcore import registry as registry_module
+from hvcore.driver import Driver
+from hvcore.errors import PluginLoadError
+from hvcore.hookspecs import hookimpl
+from hvcore.model.domain import Domain
+from hvcore.pipeline import Pipeline
+from hvcore.plugin import Element
+from hvcore.plugin import attr
+from hvcore.plugin import element
+from hvcore.registry import Registry
+
+DOCUMENT = "<domain type='test'><name>a</name><os><type>hvm</type></os><late x='1'/></domain>"
+
+
+@element("late", extends=Domain)
+class Late(Element):
+    """An element of a driver's own."""
+
+    x: str | None = attr("@x")
+
+
+class LateDriver(Driver):
+    """A driver that is only ever registered."""
+
+    schemes = ("late",)
+
+
+@pytest.fixture
+def registry(monkeypatch) -> Registry:
+    def hv_register(registry):
+        registry.add_driver(LateDriver)
+        registry.add_element(Late)
+
+    module = types.SimpleNamespace(hv_register=hookimpl(hv_register))
+    entry = importlib.metadata.EntryPoint("late", "late", "hvcore.drivers")
+    monkeypatch.setattr(
+        registry_module, "_entry_points", lambda group: [entry] if "drivers" in group else []
+    )
+    monkeypatch.setattr(registry_module, "_load", lambda entry: module)
+    registry = Registry()
+    registry.load_entry_points()
+    registry.freeze()
+    return registry
+
+
+def test_a_driver_brings_its_elements_when_it_is_loaded(registry):
+    pipeline = Pipeline(registry)
+    assert Late.of(pipeline.parse(DOCUMENT)) is None
+    assert registry.driver("late") is LateDriver
+    assert Late.of(pipeline.parse(DOCUMENT)).x == "1"
+
+
+def test_others_come_too_late(registry):
+    with pytest.raises(PluginLoadError, match="after the registry was frozen"):
+        registry.add_element(Late)
