@@ -139,12 +139,23 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stderr.split())
 
 
+CONNECT = """
+import asyncio, hvcore
+async def main():
+    await (await hvcore.connect("test:///default")).close()
+asyncio.run(main())
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "banned"),
     [
         ("import hvcore", ("asyncio", "attr", "click", "lxml", "pluggy", "qemu", "rich")),
         ("import hvcore.errors", ("asyncio", "click", "lxml", "pluggy", "qemu", "rich")),
+        # One driver is loaded, that of the URI, and nothing of the command line.
+        (CONNECT, ("click", "cryptography", "hvcore.cli", "hvcore_qemu", "qemu", "rich")),
     ],
+    ids=["hvcore", "hvcore.errors", "connect"],
 )
 def test_importing_stays_cheap(statement, banned):
     loaded = sorted(name for name in modules_after(statement) if within(name, banned))
