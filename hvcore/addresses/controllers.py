@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from hvcore.model.devices import Devices
     from hvcore.model.devices.base import Address
+    from hvcore.model.devices.controller import ControllerType
 
 # A USB 2 controller comes with three USB 1.1 companions on the same ports.
 EHCI_COMPANIONS: Final = (("ich9-uhci1", 0), ("ich9-uhci2", 2), ("ich9-uhci3", 4))
 
-_DISK_CONTROLLERS: Final = ("scsi", "fdc", "ide", "sata")
+_DISK_CONTROLLERS: Final[tuple[ControllerType, ...]] = ("scsi", "fdc", "ide", "sata")
 
 
 def find_controller(controllers: Iterable[Controller], kind: str, index: int) -> Controller | None:
@@ -70,7 +71,7 @@ def _comes_before(new: Controller, present: Controller) -> bool:
 
 def add_controller(
     controllers: list[Controller],
-    kind: str,
+    kind: ControllerType,
     index: int | None = None,
     model: str | None = None,
 ) -> Controller:
@@ -86,7 +87,7 @@ def add_controller(
 
 
 def ensure_controller(
-    controllers: list[Controller], kind: str, index: int, model: str | None = None
+    controllers: list[Controller], kind: ControllerType, index: int, model: str | None = None
 ) -> Controller | None:
     """Add a controller unless there is one with this index; return it if it was added."""
     if find_controller(controllers, kind, index) is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hvcore.capabilities import Capabilities
     from hvcore.model.devices import Devices
     from hvcore.model.devices.controller import Controller
+    from hvcore.model.devices.disk import Disk
     from hvcore.model.domain import Domain
     from hvcore_qemu.machines import Machine
 
@@ -121,7 +122,7 @@ def controller_alias(controller: Controller, machine: Machine) -> str:
     return f"{kind}{index}"
 
 
-def disk_alias(devices: Devices, disk: Any) -> str:
+def disk_alias(devices: Devices, disk: Disk) -> str:
     """Return the name of a disk: its place for drives, else the number of its target.
 
     :raises ValidationFailed: when a SCSI disk is on a controller that does not exist.
@@ -139,12 +140,12 @@ def disk_alias(devices: Devices, disk: Any) -> str:
             )
         if controller.model != "lsilogic":
             parts.insert(2, address.target or 0)
-    return disk.bus + "-".join(map(str, parts))
+    return f"{disk.bus}{'-'.join(map(str, parts))}"
 
 
-def disk_object(disk: Any) -> str | None:
+def disk_object(disk: Disk) -> str | None:
     """Return the path or id of a disk's object in QEMU, or None for kinds that have none."""
-    pattern = _DISK_OBJECTS.get(disk.bus)
+    pattern = _DISK_OBJECTS.get(disk.bus or "")
     return None if pattern is None or disk.alias is None else pattern.format(disk.alias)
 
 

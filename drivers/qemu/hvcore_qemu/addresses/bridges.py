@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hvcore.model.devices.controller import Controller
+    from hvcore.model.devices.controller import PciModelName
     from hvcore_qemu.addresses.guest import Guest
 
 # QEMU's device for each model; pcie-root-port falls back to Intel's where the generic one is
 # missing, pci-root is a device on pSeries only.
-DEVICE_NAMES: Final[Mapping[str | None, str]] = {
+DEVICE_NAMES: Final[Mapping[str | None, PciModelName]] = {
     "pci-bridge": "pci-bridge",
     "dmi-to-pci-bridge": "i82801b11-bridge",
     "pcie-to-pci-bridge": "pcie-pci-bridge",
@@ -31,8 +32,8 @@ DEVICE_NAMES: Final[Mapping[str | None, str]] = {
     "pci-expander-bus": "pxb",
     "pcie-expander-bus": "pxb-pcie",
 }
-_OLD_ROOT_PORT: Final = "ioh3420"
-_HOST_BRIDGE: Final = "spapr-pci-host-bridge"
+_OLD_ROOT_PORT: Final[PciModelName] = "ioh3420"
+_HOST_BRIDGE: Final[PciModelName] = "spapr-pci-host-bridge"
 
 # QEMU has 32 pSeries host bridges; 0 is the one that is always there.
 _MAX_HOST_BRIDGE: Final = 31
@@ -45,7 +46,7 @@ def complete_pci_controllers(guest: Guest) -> None:
         come before it.
     """
     for controller in guest.pci_controllers():
-        if controller.model_name is None:
+        if controller.model_name in (None, "none"):
             controller.model_name = _device_name(controller, guest)
         _number(controller, guest)
         bus = _place(controller).bus or 0
@@ -66,7 +67,7 @@ def _place(controller: Controller) -> PciAddress:
     return address if isinstance(address, PciAddress) else PciAddress()
 
 
-def _device_name(controller: Controller, guest: Guest) -> str | None:
+def _device_name(controller: Controller, guest: Guest) -> PciModelName | None:
     if controller.model == "pcie-root-port" and "pcie-root-port" not in guest.caps:
         return _OLD_ROOT_PORT
     if controller.model == "pci-root":

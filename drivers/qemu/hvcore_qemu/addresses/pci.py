@@ -319,7 +319,7 @@ class Assignment:
 
 
 def _bus_of(controller: Controller, *, locked: bool) -> PciBus:
-    if controller.model not in BUS_MODELS:
+    if controller.model is None or controller.model not in BUS_MODELS:
         raise ValidationFailed([Issue.internal("PCI controller model was not set correctly")])
     return PciBus(
         controller.model,
