@@ -19,9 +19,13 @@ from typing import final
 
 import attrs
 
+from hvcore.hostpci import SysfsPci
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
+
+    from hvcore.hostpci import HostPci
 
 #: names of architectures that the kernel spells in another way than libvirt
 _ARCH_SPELLING: Final = {"amd64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686"}
@@ -166,6 +170,7 @@ class HostInfo:
     :param microcode: version of the CPU's microcode, 0 when not known.
     :param cpu_signature: vendor, model and stepping in one line.
     :param cpu_offline: CPUs that are present but not in use.
+    :param pci: answers questions about PCI devices; None where there are none to ask about.
     """
 
     arch: str
@@ -184,6 +189,7 @@ class HostInfo:
     cpu_signature: str | None = None
     cpu_mhz: int = 0
     cpu_offline: int = 0
+    pci: HostPci | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def cpus(self) -> tuple[HostThread, ...]:
@@ -424,6 +430,7 @@ class _System:
             cpu_signature=_signature(cpuinfo),
             cpu_mhz=int(float(cpuinfo.get("cpu MHz", "0"))),
             cpu_offline=len(set(present) - set(online)) if present else 0,
+            pci=SysfsPci(self.root),
         )
 
     @staticmethod

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from typing import Final
 
+import attrs
+
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.hostinfo import HostInfo
@@ -107,8 +109,7 @@ def _evolved(changes: tuple[tuple[str, Any], ...]) -> QemuConfig:
 
 def host_info(aux: Path, extra: Mapping[str, Any]) -> HostInfo:
     """Return the facts of the host of a case."""
-    del aux
-    return _host_info(extra["host_arch"])
+    return attrs.evolve(_host_info(extra["host_arch"]), pci=FakePci(pci_devices(aux)))
 
 
 @functools.lru_cache(maxsize=16)
@@ -283,3 +284,20 @@ def pci_devices(aux: Path) -> dict[str, dict[str, Any]]:
     """Return the PCI devices of the host by address."""
     listed = json.loads((aux / "pci_mock_devices.json").read_text("utf-8"))["devices"]
     return {device["address"]: device for device in listed}
+
+
+class FakePci:
+    """The PCI devices of the host of a case; all of them are Express."""
+
+    def __init__(self, devices: Mapping[str, Mapping[str, Any]]) -> None:
+        self._devices = devices
+
+    def is_express(self, domain: int, bus: int, slot: int, function: int) -> bool | None:
+        return True if self._find(domain, bus, slot, function) else None
+
+    def iommu_group(self, domain: int, bus: int, slot: int, function: int) -> int | None:
+        group: int | None = self._find(domain, bus, slot, function).get("iommu_group")
+        return group
+
+    def _find(self, domain: int, bus: int, slot: int, function: int) -> Mapping[str, Any]:
+        return self._devices.get(f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}", {})

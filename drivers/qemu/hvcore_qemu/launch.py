@@ -37,7 +37,12 @@ def pipeline(registry: Registry) -> Pipeline:
 
 def _assign_addresses(domain: Domain, ctx: Context) -> list[Issue]:
     try:
-        addresses.assign(domain, ctx.caps, new_domain=ctx.abi_update)
+        addresses.assign(
+            domain,
+            ctx.caps,
+            new_domain=ctx.abi_update,
+            host=None if ctx.host is None else ctx.host.pci,
+        )
     except ValidationFailed as failed:
         return list(failed.issues)
     return []

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from hvcore_qemu.addresses.dimm import assign_dimm_slots
 from hvcore_qemu.addresses.guest import Guest
-from hvcore_qemu.addresses.guest import HostPci
 from hvcore_qemu.addresses.pci import assign_pci
 from hvcore_qemu.addresses.spapr import assign_spapr_vio
 from hvcore_qemu.addresses.usb import assign_usb
@@ -21,9 +20,10 @@ from hvcore_qemu.addresses.virtio_serial import assign_virtio_serial
 
 if TYPE_CHECKING:
     from hvcore.capabilities import Capabilities
+    from hvcore.hostpci import HostPci
     from hvcore.model.domain import Domain
 
-__all__ = ["HostPci", "assign"]
+__all__ = ["assign"]
 
 
 def assign(

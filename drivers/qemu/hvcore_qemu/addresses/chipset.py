@@ -119,7 +119,7 @@ def _reserve_ich9(run: Assignment) -> None:
 def _place_video(run: Assignment, place: PciSlot, flags: int) -> None:
     """Put the primary video device where firmware and QEMU look for it, if that is free."""
     videos = run.guest.devices.videos
-    if not videos or videos[0].model in NO_PCI_VIDEO or not wants_pci_address(videos[0]):
+    if not videos or videos[0].type in NO_PCI_VIDEO or not wants_pci_address(videos[0]):
         return
     run.slots.check(place, flags)
     if run.slots.slot_in_use(place.bus, place.slot):

@@ -141,7 +141,7 @@ def host_device_way(device: Any, guest: Guest) -> int:
     # An address of the document is checked leniently, so the host need not be asked.
     if guest.host is None or has_pci_address(device):
         return EXPRESS
-    return PCI if guest.host.pci_is_express(*source) is False else EXPRESS
+    return PCI if guest.host.is_express(*source) is False else EXPRESS
 
 
 def host_pci_address(device: Any) -> tuple[int, int, int, int] | None:
@@ -175,7 +175,7 @@ def _filesystem(filesystem: Any, guest: Guest) -> int:
 
 def _video(video: Any, guest: Guest) -> int:
     del guest
-    return _VIDEOS.get(video.model, NONE)
+    return _VIDEOS.get(video.type, NONE)
 
 
 def _serial(serial: Any, guest: Guest) -> int:

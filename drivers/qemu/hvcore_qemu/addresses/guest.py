@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from typing import Protocol
 
 from hvcore.model.devices.base import PciAddress
 from hvcore_qemu.machines import machine_of
@@ -12,20 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvcore.capabilities import Capabilities
+    from hvcore.hostpci import HostPci
     from hvcore.model.devices.base import Address
     from hvcore.model.devices.base import Device
     from hvcore.model.devices.controller import Controller
     from hvcore.model.domain import Domain
-
-
-class HostPci(Protocol):
-    """What address assignment asks about the host's PCI devices."""
-
-    def pci_is_express(self, domain: int, bus: int, slot: int, function: int) -> bool | None:
-        """Tell whether a device is PCI Express; None if there is no such device."""
-
-    def pci_iommu_group(self, domain: int, bus: int, slot: int, function: int) -> int | None:
-        """Return the IOMMU group of a device, or None if it has none."""
 
 
 class Guest:

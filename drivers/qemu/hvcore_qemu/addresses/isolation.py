@@ -24,7 +24,7 @@ def isolation_groups(guest: Guest) -> dict[int, int]:
         source = host_pci_address(device)
         if source is None:
             continue
-        iommu_group = host.pci_iommu_group(*source)
+        iommu_group = host.iommu_group(*source)
         if iommu_group is not None:
             # Zero is an IOMMU group as well, hence one more.
             groups[id(device)] = iommu_group + 1

@@ -116,7 +116,7 @@ ORDER: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("memballoons", lambda balloon: balloon.model != "none"),
     ("rngs", _always),
     ("watchdogs", lambda watchdog: watchdog.model == "i6300esb"),
-    ("videos", lambda video: video.model not in NO_PCI_VIDEO),
+    ("videos", lambda video: video.type not in NO_PCI_VIDEO),
     ("shmems", _always),
     ("inputs", lambda device: device.bus == "virtio"),
     ("serials", lambda serial: serial.target_type == "pci-serial"),

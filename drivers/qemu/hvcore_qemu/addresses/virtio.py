@@ -25,7 +25,7 @@ INTERFACE_MODELS: Final = ("virtio", "virtio-transitional", "virtio-non-transiti
 _VIRTIO: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("disks", lambda disk: disk.bus == "virtio"),
     ("interfaces", lambda net: net.model in INTERFACE_MODELS),
-    ("videos", lambda video: video.model == "virtio"),
+    ("videos", lambda video: video.type == "virtio"),
     ("inputs", lambda device: device.bus == "virtio"),
     ("controllers", lambda controller: controller.type in ("virtio-serial", "scsi")),
     ("hostdevs", lambda dev: dev.mode == "subsystem" and dev.type == "scsi_host"),
