@@ -312,11 +312,18 @@ def test_generated_and_reference_parser_agree_and_output_is_stable(cls, data):
     fast._extra = None
     assert attrs.asdict(fast) == attrs.asdict(slow)
     assert PLAIN.clone(fast) == fast
-    out = PLAIN.format(fast, FormatContext(inactive=False, secure=True))
-    if out:
-        parser = etree.XMLParser(remove_blank_text=True)
-        again = PLAIN.parse(cls, etree.fromstring(f"<r>{out}</r>", parser)[0], ParseContext())
-        assert PLAIN.format(again, FormatContext(inactive=False, secure=True)) == out
+    # An element that turns out empty is not written; what depends on it settles with the first
+    # rewriting (libvirt: a block disk without a source becomes a file disk).
+    once = rewritten(cls, PLAIN.format(fast, FormatContext(inactive=False, secure=True)))
+    assert rewritten(cls, once) == once
+
+
+def rewritten(cls, xml):
+    if not xml:
+        return xml
+    root = etree.fromstring(f"<r>{xml}</r>", etree.XMLParser(remove_blank_text=True))
+    value = PLAIN.parse(cls, root[0], ParseContext())
+    return PLAIN.format(value, FormatContext(inactive=False, secure=True))
 
 
 def test_schemas_accept_what_the_parser_reads(binding):
