@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
     from hvcore.hostinfo import HostInfo
+    from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
     from hvcore.pipeline import Pipeline
@@ -239,10 +240,12 @@ class Driver(abc.ABC):
         """Return the pipeline with this driver's rules."""
 
     @abc.abstractmethod
-    def context(self, *, new: bool = False) -> Context:
-        """Return what the rules may ask about.
+    async def context(self, domain: Domain, *, new: bool = False) -> Context:
+        """Return what the rules may ask about, for one document.
 
-        :param new: the document was just given, so defaults may be those of today.
+        :param domain: the document as it stands; says which hypervisor binary is meant.
+        :param new: it was just given, so defaults may be those of today.
+        :raises DriverError: the hypervisor cannot be asked.
         """
 
     def host(self) -> HostInfo:
@@ -256,13 +259,17 @@ class Driver(abc.ABC):
         return ()
 
     @final
-    def compile(self, xml: str | bytes, *, strict: bool = False) -> Definition:
+    async def compile(self, xml: str | bytes, *, strict: bool = False) -> Definition:
         """Return the sealed definition of a document just given.
 
         :raises XmlSyntaxError: it is not acceptable XML.
         :raises ValidationFailed: it has issues; the error holds all of them.
         """
-        return self.pipeline().define(xml, self.context(new=True), strict=strict)
+        pipeline = self.pipeline()
+        domain = pipeline.parse(xml, strict=strict)
+        context = await self.context(domain, new=True)
+        pipeline.post_parse(domain, context)
+        return pipeline.seal(domain, context)
 
     @final
     def restore(self, xml: str | bytes) -> Definition:

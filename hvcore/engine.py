@@ -153,7 +153,7 @@ class Engine:
             if self.directory is not None:
                 await self._load(self.directory)
             for xml, running in self.driver.defaults():
-                record = self.add_defined(self.driver.compile(xml))
+                record = self.add_defined(await self.driver.compile(xml))
                 if running:
                     record.live = record.persistent
                     record.id = self._next_id()
@@ -337,7 +337,7 @@ class Engine:
         :raises StateLocked: another process owns the state.
         """
         await self.own()
-        definition = self.driver.compile(xml, strict=strict)
+        definition = await self.driver.compile(xml, strict=strict)
         record = self._admit(definition)
         added = record.persistent is None
         try:
@@ -360,7 +360,7 @@ class Engine:
         :raises LaunchError: it did not come up.
         """
         await self.own()
-        definition = self.driver.compile(xml, strict=strict)
+        definition = await self.driver.compile(xml, strict=strict)
         record = self._admit(definition, check_live=True)
         try:
             await self.start(record, definition, paused=paused, operation="virDomainCreateXML")
@@ -438,7 +438,7 @@ class Engine:
             if record.active:
                 raise InvalidState("domain is already running", domain=record.name)
             record.live = definition or record.definition
-            record.id = self._next_id()
+            number = record.id = self._next_id()
             record.reason = PausedReason.STARTING_UP
             record.data = {}
             try:
@@ -446,7 +446,9 @@ class Engine:
                     self.save(record)
                     await self.driver.start(record, paused=paused)
             except BaseException:
-                self._clear(record, ShutoffReason.FAILED)
+                # Unless it was destroyed meanwhile, and perhaps even started again.
+                if record.id == number:
+                    self._clear(record, ShutoffReason.FAILED)
                 raise
             started = events.Started(domain=record.ref())
             if paused:
@@ -470,12 +472,14 @@ class Engine:
             # Without a job: it is the end of whatever the holder of the job waits for.
             with self._boundary(record):
                 await self.driver.destroy(record, graceful=graceful)
-            async with record.jobs.job("virDomainDestroy", Job.DESTROY):
-                # Another destroyer, or the failing start that was cut short, may have been faster.
-                if record.active and record.id == number:
-                    self.stopped(record, ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED)
+            # Another destroyer, or the failing start that was cut short, may have been faster.
+            if record.id == number:
+                self.stopped(record, ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED)
         finally:
             record.destroying = False
+        # Whoever worked on it when it was destroyed is done when this returns.
+        async with record.jobs.job("virDomainDestroy", Job.DESTROY):
+            return
 
     @contextlib.asynccontextmanager
     async def modify(

@@ -198,7 +198,7 @@ class Host:
         :raises UnsupportedOperation: the driver has no such text.
         """
         driver = self._engine.driver
-        return await driver.lower(driver.compile(xml, strict=strict))
+        return await driver.lower(await driver.compile(xml, strict=strict))
 
     async def capabilities(self) -> str:
         """Return libvirt's ``<capabilities>`` document.

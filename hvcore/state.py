@@ -231,6 +231,7 @@ class StateDirectory:
         self.config = Path(roots.config)
         self.run = Path(roots.run)
         self.log = Path(roots.log)
+        self.cache = Path(roots.cache)
         self.sockets = Path(roots.sockets)
         self._lock: int | None = None
 
@@ -247,7 +248,7 @@ class StateDirectory:
         """
         if self._lock is not None:
             return
-        for directory in (self.config / "domains", self.run, self.log, self.sockets):
+        for directory in (self.config / "domains", self.run, self.log, self.cache, self.sockets):
             _mkdir(directory)
         path = self.config / "lock"
         try:

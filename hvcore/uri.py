@@ -52,12 +52,14 @@ class Roots:
     :param config: persistent definitions and the lock.
     :param run: status of running domains; gone after a reboot of the host.
     :param log: log files of the virtual machine processes.
+    :param cache: what can be found out again.
     :param sockets: like ``run``, but never too long for a unix socket below it.
     """
 
     config: PurePosixPath
     run: PurePosixPath
     log: PurePosixPath
+    cache: PurePosixPath
     sockets: PurePosixPath
 
 
@@ -108,17 +110,19 @@ def state_roots(uri: Uri, *, environ: Mapping[str, str], uid: int, home: str) ->
     name = uri.scheme
     if uri.root is not None:
         base = PurePosixPath(uri.root)
-        config, run, log = base / "config", base / "run", base / "log"
+        config, run, log, cache = (base / part for part in ("config", "run", "log", "cache"))
     elif uri.path == "/system":
         config = PurePosixPath("/var/lib/hvcore") / name
         run = PurePosixPath("/run/hvcore") / name
         log = PurePosixPath("/var/log/hvcore") / name
+        cache = PurePosixPath("/var/cache/hvcore") / name
     else:
         config = _xdg(environ, "XDG_CONFIG_HOME", f"{home}/.config") / name
         # Without a runtime directory of the session libvirt, too, falls back to the cache.
         run = _xdg(environ, "XDG_RUNTIME_DIR", f"{home}/.cache") / name / "run"
         log = _xdg(environ, "XDG_STATE_HOME", f"{home}/.local/state") / name / "log"
-    return Roots(config, run, log, _short(run, environ=environ, uid=uid))
+        cache = _xdg(environ, "XDG_CACHE_HOME", f"{home}/.cache") / name
+    return Roots(config, run, log, cache, _short(run, environ=environ, uid=uid))
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> PurePosixPath:

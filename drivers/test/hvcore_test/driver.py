@@ -26,6 +26,7 @@ from hvcore_test.monitor import Machine
 if TYPE_CHECKING:
     from hvcore.driver import Record
     from hvcore.driver import Setup
+    from hvcore.model.domain import Domain
     from hvcore.uri import Uri
 
 DEFAULT: Final = """\
@@ -89,9 +90,9 @@ class TestDriver(Driver):
         """Return libvirt's generic pipeline."""
         return self._pipeline
 
-    def context(self, *, new: bool = False) -> Context:
+    async def context(self, domain: Domain, *, new: bool = False) -> Context:
         """Return what the generic rules ask about."""
-        del new
+        del domain, new
         return Context(registry=self.registry, driver=self.name, host=self.host())
 
     def defaults(self) -> tuple[tuple[str, bool], ...]:

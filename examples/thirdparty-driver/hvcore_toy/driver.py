@@ -101,8 +101,9 @@ class ToyDriver(Driver):
         """Return libvirt's generic pipeline with our one rule."""
         return self._pipeline
 
-    def context(self, *, new: bool = False) -> Context:
+    async def context(self, domain: Domain, *, new: bool = False) -> Context:
         """Return what rules may ask about."""
+        del domain
         return Context(registry=self.registry, driver=self.name, host=self.host(), abi_update=new)
 
     # -- following a process ------------------------------------------------------------

@@ -1,0 +1,675 @@
+"""The QEMU driver: verbs as conversations with a process that this module follows.
+
+Rules are elsewhere: what an event means in :mod:`~hvcore_qemu.lifecycle`, what is started in
+:mod:`~hvcore_qemu.command`. Here is the I/O, and one invariant: every guest has one task that
+waits for the end of its process and tells of it, unless somebody else destroys it at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import ClassVar
+from typing import Final
+
+import attrs
+
+from hvcore import events
+from hvcore.driver import Driver
+from hvcore.driver import Info
+from hvcore.errors import DomainGone
+from hvcore.errors import DriverError
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.errors import LaunchError
+from hvcore.errors import MonitorError
+from hvcore.errors import MonitorLost
+from hvcore.errors import ProbeError
+from hvcore.errors import UnknownUri
+from hvcore.lifecycle import CrashedReason
+from hvcore.lifecycle import PausedReason
+from hvcore.lifecycle import RunningReason
+from hvcore.lifecycle import ShutoffReason
+from hvcore.lifecycle import State
+from hvcore.state import write_file
+from hvcore_qemu import lifecycle
+from hvcore_qemu.config import QemuConfig
+from hvcore_qemu.lifecycle import Course
+from hvcore_qemu.lifecycle import Effect
+from hvcore_qemu.lifecycle import Next
+from hvcore_qemu.process import Launch
+from hvcore_qemu.process import Log
+from hvcore_qemu.process import Process
+from hvcore_qemu.realhost import RealHost
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from hvcore.driver import Record
+    from hvcore.driver import Setup
+    from hvcore.hostinfo import HostInfo
+    from hvcore.model.domain import Domain
+    from hvcore.pipeline import Context
+    from hvcore.pipeline import Definition
+    from hvcore.pipeline import Pipeline
+    from hvcore.state import StateDirectory
+    from hvcore.state import Status
+    from hvcore.uri import Uri
+    from hvcore_qemu.capabilities import QemuCapabilities
+    from hvcore_qemu.monitor import Monitor
+
+_log = logging.getLogger(__name__)
+
+CONNECT_DEADLINE: Final = 30.0
+"""Seconds until a started QEMU has to answer; libvirt's figure without huge memory."""
+
+_DRAIN: Final = 1.0
+"""Seconds to read what a QEMU that just ended had sent before."""
+
+_FAREWELL: Final = 2.0
+"""Seconds for a QEMU to take note that its manager leaves."""
+
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.define(eq=False)
+class Guest:
+    """What the driver keeps of a running domain."""
+
+    process: Process
+    monitor: Monitor
+    course: Course
+    log: Log
+    socket: Path
+    crashed: bool = False
+    watcher: asyncio.Task[None] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Start:
+    """Everything a start needs; what :meth:`QemuDriver.plan` makes of a definition."""
+
+    argv: list[str]
+    env: dict[str, str]
+    files: dict[str, bytes]
+    live: Definition
+
+
+class QemuDriver(Driver):
+    """Domains that are QEMU processes of this host."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("qemu",)
+    name: ClassVar[str] = "qemu"
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.config = QemuConfig()
+        self._guests: dict[Record, Guest] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._caps: dict[str, QemuCapabilities] = {}
+        self._pipeline: Pipeline | None = None
+        self._host: HostInfo | None = None
+
+    @classmethod
+    def check_uri(cls, uri: Uri) -> None:
+        """Refuse a path that is neither of the system, of the session nor embedded.
+
+        :raises UnknownUri: with libvirt's words.
+        """
+        if uri.path not in ("/system", "/session", "/embed"):
+            raise UnknownUri(
+                f"unexpected QEMU URI path '{uri.path}', try qemu:///system",
+                kind=ErrorClass.INTERNAL,
+            )
+
+    @property
+    def _directory(self) -> StateDirectory:
+        assert self.directory is not None  # keeps_state
+        return self.directory
+
+    # -- rules --------------------------------------------------------------------------
+
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline with QEMU's rules."""
+        if self._pipeline is None:
+            from hvcore.pipeline import Pipeline  # noqa: PLC0415 - the rules of all families
+            from hvcore_qemu.addresses import assign  # noqa: PLC0415
+            from hvcore_qemu.rules import RULES  # noqa: PLC0415
+
+            def assigned(domain: Domain, ctx: Context) -> None:
+                assign(domain, ctx.caps, new_domain=ctx.abi_update)
+
+            self._pipeline = Pipeline(self.registry, RULES, assigned)
+        return self._pipeline
+
+    async def context(self, domain: Domain, *, new: bool = False) -> Context:
+        """Return what QEMU's rules ask about.
+
+        :raises ProbeError: the emulator of the document cannot be asked.
+        :raises HvError: the host has none for its architecture.
+        """
+        from hvcore.pipeline import Context  # noqa: PLC0415 - see pipeline
+
+        return Context(
+            registry=self.registry,
+            driver=self.name,
+            caps=await self.qemu_capabilities(domain),
+            host=self.host(),
+            config=self.config,
+            abi_update=new,
+        )
+
+    def host(self) -> HostInfo:
+        """Return what the host is, as it was when first asked."""
+        if self._host is None:
+            self._host = super().host()
+        return self._host
+
+    async def qemu_capabilities(self, domain: Domain) -> QemuCapabilities:
+        """Return what the emulator of a document can do.
+
+        :raises ProbeError: it cannot be asked.
+        :raises HvError: the document names none, and the host has none that would do.
+        """
+        binary = domain.devices.emulator
+        if not binary:
+            from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - as above
+
+            host = self.host().arch
+            arch = (domain.os.arch if domain.os is not None else None) or host
+            binary = default_emulator(host, arch, shutil.which)
+            if binary is None:
+                raise HvError(
+                    f"could not find capabilities for arch={arch} ", kind=ErrorClass.INVALID_ARG
+                )
+        return await self._probed(binary)
+
+    async def _probed(self, binary: str) -> QemuCapabilities:
+        from hvcore_qemu import probe  # noqa: PLC0415 - imports nothing heavy unless it must ask
+
+        return await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+
+    # -- starting -----------------------------------------------------------------------
+
+    async def start(self, record: Record, *, paused: bool) -> None:
+        """Start QEMU and let its CPUs run.
+
+        :raises LaunchError: it ended before its monitor answered; carries what it wrote.
+        :raises DomainGone: the domain was destroyed meanwhile.
+        """
+        assert record.live is not None
+        number = record.id
+        log = Log(self._directory.log_file(record.uuid))
+        host = RealHost()
+        try:
+            start = await self.plan(record, host)
+            record.live = start.live
+            for path, content in start.files.items():
+                write_file(Path(path), content, durable=False)
+            launch = Launch(argv=start.argv, env=start.env, fds=host.opened, log=log.path)
+            log.begin(launch)
+            process = await Process.spawn(launch)
+        finally:
+            # QEMU has its own copies; ours would keep its listening sockets alive after it.
+            host.close()
+        assert host.monitor_path is not None
+        guest = self._guest(record, process, log, host.monitor_path, _course(record))
+        try:
+            _check_wanted(record, number)
+            record.process = (process.pid, process.start)
+            record.data = {"monitor": str(guest.socket)}
+            self.reports.save(record)
+            await self._greet(record, guest, launch)
+            if not paused:
+                await guest.monitor.execute("cont")
+        except BaseException as error:
+            await self._abort(record, guest)
+            if isinstance(error, MonitorLost) and record.id == number:
+                raise _exited(launch, log) from error
+            raise
+        self._watch(record, guest)
+
+    async def plan(self, record: Record, host: RealHost) -> Start:
+        """Make the definition of ``record`` ready and return what to start.
+
+        :raises ValidationFailed: it cannot be expressed for this QEMU.
+        """
+        from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu import command  # noqa: PLC0415
+        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
+        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
+        from hvcore_qemu.resources import Resources  # noqa: PLC0415
+
+        assert record.live is not None
+        domain = record.live.clone()
+        domain.id = record.id
+        caps = await self.qemu_capabilities(domain)
+        folder = self._directory.runtime(record.uuid)
+        resources = Resources(domain_dir=str(folder))
+        resources.monitor_fd = host.monitor(str(folder / "monitor.sock"))
+        prepare(
+            Preparation(
+                domain=domain,
+                caps=caps,
+                config=self.config,
+                host=host,
+                registry=self.registry,
+                resources=resources,
+            )
+        )
+        plan = command.build(domain, caps, self.config, resources, self.registry)
+        return Start(
+            argv=plan.argv,
+            env=plan.env,
+            files=plan.files,
+            live=Definition(domain, self.registry),
+        )
+
+    async def _greet(self, record: Record, guest: Guest, launch: Launch) -> None:
+        """Connect to the monitor of a QEMU that was just started, unless it ends first."""
+        connecting = asyncio.create_task(
+            guest.monitor.connect(guest.socket, deadline=CONNECT_DEADLINE)
+        )
+        ending = asyncio.create_task(guest.process.wait())
+        try:
+            await asyncio.wait((connecting, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise _exited(launch, guest.log)
+            await connecting
+        finally:
+            for task in (connecting, ending):
+                task.cancel()
+            await asyncio.gather(connecting, ending, return_exceptions=True)
+        terminals = await guest.monitor.run(lifecycle.handshake(guest.course))
+        record.data = {**record.data, "terminals": terminals}
+
+    def _guest(
+        self, record: Record, process: Process, log: Log, socket: Path, course: Course
+    ) -> Guest:
+        from hvcore_qemu.monitor import Monitor  # noqa: PLC0415 - QMP is loaded to talk, not to look
+
+        monitor = Monitor(
+            record.name,
+            on_event=lambda event: self._on_event(record, guest, event),
+            on_lost=lambda: self._on_lost(guest),
+        )
+        guest = Guest(process, monitor, course, log, socket)
+        record.runtime = guest
+        self._guests[record] = guest
+        return guest
+
+    async def _abort(self, record: Record, guest: Guest) -> None:
+        """Leave nothing of a start that failed."""
+        self._guests.pop(record, None)
+        guest.process.send(signal.SIGKILL)
+        await guest.process.wait()
+        await guest.monitor.close()
+
+    # -- following ----------------------------------------------------------------------
+
+    def _watch(self, record: Record, guest: Guest) -> None:
+        guest.watcher = asyncio.create_task(
+            self._until_exit(record, guest), name=f"hvcore-qemu-{record.name}"
+        )
+
+    async def _until_exit(self, record: Record, guest: Guest) -> None:
+        await guest.process.wait()
+        # Its last words may still be on the way: a shutdown is told from a crash by them.
+        await guest.monitor.drained(_DRAIN)
+        if self._guests.get(record) is guest:
+            del self._guests[record]
+        if record.runtime is guest and not record.destroying:
+            if record.state is State.SHUTDOWN and not guest.crashed:
+                reason, detail = ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN
+            else:
+                reason, detail = ShutoffReason.CRASHED, events.StoppedDetail.CRASHED
+            self._note(guest, f"shutting down, reason={reason}")
+            self.reports.stopped(record, reason, detail)
+        await guest.monitor.close()
+
+    def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
+        # The shutdown of a QEMU that is being destroyed is no news of the guest.
+        if record.runtime is guest and not record.destroying:
+            effect = lifecycle.handle(guest.course, record.reason, event)
+            self._carry_out(record, guest, effect)
+
+    def _on_lost(self, guest: Guest) -> None:
+        # Usually it is ending; one that lives without a monitor can be of no use to anybody.
+        if guest.process.alive:
+            self._task(guest.process.stop(force=True))
+
+    def _carry_out(self, record: Record, guest: Guest, effect: Effect) -> None:
+        happened = []
+        for kind, fields in effect.publish:
+            if kind is events.IOError:
+                fields = {**fields, "path": _disk_path(record, fields["alias"])}  # noqa: PLW2901
+            happened.append(kind(domain=record.ref(), **fields))
+        record.data = {**record.data, "fake_reboot": guest.course.fake_reboot}
+        if effect.reason is not None:
+            self.reports.transition(record, effect.reason, *happened)
+        else:
+            self.reports.publish(record, *happened)
+        if effect.then is Next.RESTART:
+            self._task(self._restart(record, guest))
+        elif effect.then is not None:
+            guest.crashed = effect.then is Next.KILL_CRASHED
+            self._task(guest.process.stop(force=True))
+
+    async def _restart(self, record: Record, guest: Guest) -> None:
+        reason = record.reason
+        try:
+            async with record.jobs.job("virDomainReboot", check=record.check_active):
+                await guest.monitor.run(lifecycle.restart(guest.course))
+            if record.runtime is guest:
+                panicked = reason is CrashedReason.PANICKED
+                booted = RunningReason.CRASHED if panicked else RunningReason.BOOTED
+                self.reports.transition(record, booted)
+        except HvError as error:
+            _log.warning("Cannot restart domain '%s': %s", record.name, error)
+            await guest.process.stop(force=True, grace=0)
+        finally:
+            guest.course.fake_reboot = False
+            guest.course.restarting = False
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%s", task.exception())
+
+    @staticmethod
+    def _note(guest: Guest, message: str) -> None:
+        try:
+            guest.log.note(message)
+        except DriverError as error:
+            # A full disk is no reason to keep a domain that is gone.
+            _log.warning("%s", error)
+
+    # -- leaving and coming back --------------------------------------------------------
+
+    async def close(self) -> None:
+        """Let every guest run on without a manager."""
+        await asyncio.gather(*[self._leave(guest) for guest in self._guests.values()])
+        self._guests.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _leave(self, guest: Guest) -> None:
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await guest.monitor.run(lifecycle.leave(guest.course))
+        except (TimeoutError, MonitorError, MonitorLost) as error:
+            _log.warning("QEMU process %d was left as it is: %s", guest.process.pid, error)
+        if guest.watcher is not None:
+            guest.watcher.cancel()
+            await asyncio.gather(guest.watcher, return_exceptions=True)
+        await guest.monitor.close()
+        guest.process.release()
+
+    async def reconnect(self, record: Record, status: Status) -> None:
+        """Follow a QEMU that an earlier manager started, or find out how it ended."""
+        socket = Path(status.data.get("monitor", ""))
+        process = None
+        if status.alive() and status.pid is not None and status.start is not None:
+            process = Process.attach(status.pid, status.start)
+        if process is None:
+            await self._finish_off(record, status, socket)
+            return
+        course = _course(record)
+        course.fake_reboot = bool(status.data.get("fake_reboot"))
+        log = Log(self._directory.log_file(record.uuid))
+        guest = self._guest(record, process, log, socket, course)
+        try:
+            if _starting(record):
+                raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
+            await guest.monitor.connect(guest.socket, deadline=CONNECT_DEADLINE)
+            effect = await guest.monitor.run(lifecycle.come_back(course, record.reason))
+        except HvError as error:
+            # Without its monitor it cannot be managed, and must not run beside a second start.
+            _log.warning("%s", error)
+            await process.stop(force=True, grace=0)
+            await guest.monitor.close()
+            del self._guests[record]
+            failed = _starting(record)
+            self.reports.stopped(
+                record,
+                ShutoffReason.FAILED if failed else ShutoffReason.CRASHED,
+                events.StoppedDetail.FAILED if failed else events.StoppedDetail.CRASHED,
+            )
+            return
+        self._watch(record, guest)
+        self._carry_out(record, guest, effect)
+        self.reports.save(record)
+
+    async def _finish_off(self, record: Record, status: Status, socket: Path) -> None:
+        """Say how a domain ended that has no process any more."""
+        if _starting(record):
+            if status.pid is None:
+                await self._quit_orphan(record)
+            self.reports.stopped(record, ShutoffReason.FAILED, events.StoppedDetail.FAILED)
+        elif record.state is State.SHUTDOWN or not _exists(socket):
+            # QEMU removes its sockets when it ends in order, and cannot when it is killed.
+            self.reports.stopped(record, ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN)
+        else:
+            self.reports.stopped(record, ShutoffReason.CRASHED, events.StoppedDetail.CRASHED)
+
+    async def _quit_orphan(self, record: Record) -> None:
+        """End a QEMU whose manager was killed before it could write down the pid."""
+        from hvcore_qemu.monitor import Monitor  # noqa: PLC0415 - see _guest
+
+        monitor = Monitor(record.name, on_event=lambda _: None, on_lost=lambda: None)
+        socket = self._directory.runtime(record.uuid) / "monitor.sock"
+        try:
+            await monitor.connect(socket, deadline=CONNECT_DEADLINE)
+            await monitor.execute("quit")
+        except (MonitorError, MonitorLost):
+            # Nobody listens: it had not been started yet, or went with its manager.
+            return
+        finally:
+            await monitor.close()
+
+    def detach(self, record: Record) -> None:
+        """Forget a guest that :meth:`close` has let go."""
+        self._guests.pop(record, None)
+        record.runtime = None
+
+    # -- verbs --------------------------------------------------------------------------
+
+    async def destroy(self, record: Record, *, graceful: bool) -> None:
+        """End the process: SIGTERM, so that QEMU flushes its disks, then SIGKILL.
+
+        :raises DriverError: it is still there.
+        """
+        guest: Guest | None = record.runtime
+        if guest is None:
+            return
+        guest.course.fake_reboot = False
+        await guest.process.stop(force=not graceful)
+        self._note(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
+
+    async def shutdown(self, record: Record) -> None:
+        """Press the power button; ``on_poweroff`` may turn it into a reboot."""
+        guest: Guest = record.runtime
+        again = guest.course.on_poweroff in lifecycle.RESTARTS
+        await self._power_button(record, guest, again=again)
+
+    async def reboot(self, record: Record) -> None:
+        """Press the power button and start the guest again when it is off.
+
+        ``on_reboot`` may turn it into a shutdown.
+        """
+        guest: Guest = record.runtime
+        again = guest.course.on_reboot not in ("destroy", "preserve")
+        await self._power_button(record, guest, again=again)
+
+    async def _power_button(self, record: Record, guest: Guest, *, again: bool) -> None:
+        guest.course.fake_reboot = again
+        record.data = {**record.data, "fake_reboot": again}
+        self.reports.save(record)
+        await guest.monitor.execute("system_powerdown")
+
+    async def reset(self, record: Record) -> None:
+        """Press the reset button."""
+        guest: Guest = record.runtime
+        await guest.monitor.execute("system_reset")
+        guest.course.fake_reboot = False
+        if record.state is State.CRASHED:
+            self.reports.transition(record, PausedReason.CRASHED)
+
+    async def suspend(self, record: Record) -> None:
+        """Stop the CPUs."""
+        guest: Guest = record.runtime
+        guest.course.pausing = PausedReason.USER
+        await guest.monitor.execute("stop")
+
+    async def resume(self, record: Record) -> None:
+        """Let the CPUs run."""
+        guest: Guest = record.runtime
+        guest.course.resuming = RunningReason.UNPAUSED
+        await guest.monitor.execute("cont")
+
+    async def info(self, record: Record) -> Info:
+        """Return the balloon's size and the process's CPU time."""
+        guest: Guest = record.runtime
+        model = record.definition.domain
+        memory = model.current_memory or model.memory or 0
+        # Without a balloon it has what it was given.
+        with contextlib.suppress(MonitorError):
+            memory = (await guest.monitor.execute("query-balloon"))["actual"] // 1024
+        return Info(memory=memory, cpu_time=_cpu_time(guest.process.pid))
+
+    async def console(self, record: Record, alias: str | None) -> str:
+        """Return the terminal of a character device.
+
+        :raises HvError: there is no such device, or it is not a terminal.
+        """
+        terminals: dict[str, str] = record.data.get("terminals", {})
+        if alias is None:
+            names = sorted(name for name in terminals if name.startswith(("console", "serial")))
+            alias = names[0] if names else "<null>"
+        if alias not in terminals:
+            raise HvError(f"character device {alias} is not using a PTY", domain=record.name)
+        return terminals[alias]
+
+    async def lower(self, definition: Definition) -> str:
+        """Return environment and command line as a line for a shell."""
+        from hvcore_qemu import command  # noqa: PLC0415 - see plan
+        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
+        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
+        from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415
+        from hvcore_qemu.resources import Resources  # noqa: PLC0415
+
+        domain = definition.clone()
+        caps = await self.qemu_capabilities(domain)
+        host = PretendHost()
+        folder = f"{self.config.lib_dir}/domain--1-{domain.name}"
+        resources = Resources(domain_dir=folder)
+        resources.monitor_fd = host.monitor(f"{folder}/monitor.sock")
+        prepare(
+            Preparation(
+                domain=domain,
+                caps=caps,
+                config=self.config,
+                host=host,
+                registry=self.registry,
+                resources=resources,
+            )
+        )
+        plan = command.build(domain, caps, self.config, resources, self.registry)
+        words = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
+        return " ".join([*words, *map(shlex.quote, plan.argv)]) + "\n"
+
+    async def version(self) -> int:
+        """Return the version of the QEMU for guests of the host's own architecture.
+
+        :raises ProbeError: there is none.
+        """
+        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - see qemu_capabilities
+
+        arch = self.host().arch
+        binary = default_emulator(arch, arch, shutil.which)
+        if binary is None:
+            raise ProbeError(f"Cannot find suitable emulator for {arch}")
+        return (await self._probed(binary)).version
+
+    async def capabilities(self) -> str:
+        """Return the host and the guests that its QEMUs can run."""
+        from hvcore_qemu.guests import ARCHES  # noqa: PLC0415 - see qemu_capabilities
+        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415
+        from hvcore_qemu.guests import guest_archs  # noqa: PLC0415
+
+        host = self.host()
+        known: dict[str, QemuCapabilities] = {}
+        for arch in ARCHES:
+            binary = default_emulator(host.arch, arch, shutil.which)
+            if binary is not None and binary not in known:
+                try:
+                    known[binary] = await self._probed(binary)
+                except ProbeError as error:
+                    # One broken emulator must not hide the others.
+                    _log.warning("%s", error)
+        return host.to_xml(
+            guest_archs(host.arch, shutil.which, known.get),
+            migration="live",
+            transports=("tcp", "rdma"),
+        )
+
+
+def _course(record: Record) -> Course:
+    domain = record.definition.domain
+    return Course(
+        on_poweroff=domain.on_poweroff or "destroy",
+        on_reboot=domain.on_reboot or "restart",
+        on_crash=domain.on_crash or "destroy",
+    )
+
+
+def _check_wanted(record: Record, number: int | None) -> None:
+    """Refuse to go on starting what somebody destroyed meanwhile."""
+    if record.id != number:
+        raise DomainGone(f"domain '{record.name}' was destroyed", domain=record.name)
+
+
+def _starting(record: Record) -> bool:
+    return record.reason is PausedReason.STARTING_UP
+
+
+def _exited(launch: Launch, log: Log) -> LaunchError:
+    tail = log.tail()
+    message = "process exited while connecting to monitor" + (f": {tail}" if tail else "")
+    return LaunchError(message, argv=launch.argv, log_tail=tail)
+
+
+def _disk_path(record: Record, alias: str) -> str:
+    """Return what the disk with this alias is backed by; empty where that is no file."""
+    for disk in record.definition.domain.devices.disks:
+        if disk.alias == alias:
+            return getattr(disk.source, "path", None) or ""
+    return ""
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def _cpu_time(pid: int) -> int:
+    """Return the CPU time of a process, threads included, in nanoseconds."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    fields = text[text.rindex(b")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICK)

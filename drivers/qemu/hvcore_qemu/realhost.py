@@ -1,0 +1,275 @@
+"""The host that a start of QEMU really takes its resources from.
+
+What it opens stays open, under the same number, until QEMU has inherited it; :meth:`RealHost.close`
+closes our copies whether the start succeeded or not.
+"""
+# ruff: noqa: D102 - the methods are documented by the protocol
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Final
+from typing import NoReturn
+
+from hvcore.errors import DriverError
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
+from hvcore.errors import Reason
+from hvcore.errors import UnsupportedFeature
+from hvcore_qemu.resources import Tap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hvcore_qemu.resources import FdGroup
+    from hvcore_qemu.resources import NetworkPort
+    from hvcore_qemu.resources import Volume
+
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_IFF_MULTI_QUEUE: Final = 0x0100
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_SIOCGIFINDEX: Final = 0x8933
+_SIOCBRADDIF: Final = 0x89A2
+_IFF_UP: Final = 0x1
+_VHOST_VSOCK_SET_GUEST_CID: Final = 0x4008AF60
+_FIRST_CID: Final = 3
+_IFNAMSIZ: Final = 16
+
+
+class RealHost:
+    """Implements :class:`hvcore_qemu.resources.Host` by opening things.
+
+    :ivar opened: every descriptor opened so far.
+    :ivar monitor_path: where the monitor listens.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []
+        self.monitor_path: Path | None = None
+
+    def close(self) -> None:
+        """Close everything that was opened."""
+        for descriptor in self.opened:
+            os.close(descriptor)
+        self.opened.clear()
+
+    # -- time, chance, environment ------------------------------------------------------
+
+    def now(self) -> int:
+        return int(time.time())
+
+    def utc_offset(self) -> int:
+        return time.localtime(self.now()).tm_gmtoff
+
+    def env(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+    def random_bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    # -- character devices --------------------------------------------------------------
+
+    def monitor(self, path: str) -> int:
+        self.monitor_path = Path(path)
+        return self._listen(path)
+
+    def chardev_socket(self, path: str) -> int:
+        return self._listen(path)
+
+    def chardev_file(self, path: str, *, append: bool) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+        return self._open(path, flags)
+
+    def chardev_log(self, path: str, *, append: bool) -> int:
+        return self.chardev_file(path, append=append)
+
+    # -- interfaces ---------------------------------------------------------------------
+
+    def tap(self, name: str | None, *, queues: int) -> Tap:
+        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
+        # "vnet%d" lets the kernel choose a number that is free.
+        wanted = name or "vnet%d"
+        descriptors = []
+        for _ in range(queues):
+            descriptor = self._open("/dev/net/tun", os.O_RDWR)
+            request = struct.pack("16sH22x", wanted.encode(), flags)
+            try:
+                reply = fcntl.ioctl(descriptor, _TUNSETIFF, request)
+            except OSError as error:
+                raise _failed(f"Unable to create tap device {wanted}", error) from error
+            wanted = reply[:_IFNAMSIZ].rstrip(b"\0").decode()
+            descriptors.append(descriptor)
+        return Tap(wanted, tuple(descriptors))
+
+    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+        tap = self.tap(name, queues=queues)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            try:
+                index = _interface_index(control, tap.name)
+                request = struct.pack("16si20x", bridge.encode(), index)
+                fcntl.ioctl(control, _SIOCBRADDIF, request)
+                reply = fcntl.ioctl(
+                    control, _SIOCGIFFLAGS, struct.pack("16sH22x", tap.name.encode(), 0)
+                )
+                flags = struct.unpack_from("H", reply, _IFNAMSIZ)[0] | _IFF_UP
+                request = struct.pack("16sH22x", tap.name.encode(), flags)
+                fcntl.ioctl(control, _SIOCSIFFLAGS, request)
+            except OSError as error:
+                raise _failed(f"Unable to add bridge {bridge} port {tap.name}", error) from error
+        return tap
+
+    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
+        del name, link, mode, queues
+        _missing("interfaces of type 'direct'")
+
+    def interface_exists(self, name: str) -> bool:
+        return Path("/sys/class/net", name).exists()
+
+    def vhost_net(self, *, queues: int) -> Sequence[int]:
+        return [self._open("/dev/vhost-net", os.O_RDWR) for _ in range(queues)]
+
+    def vdpa(self, device: str) -> int:
+        return self._open(device, os.O_RDWR)
+
+    def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
+        # Only Open vSwitch could tell, and only if it is asked.
+        del path, server
+        return None
+
+    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
+        del interface_xml
+        raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
+
+    def slirp(self) -> int | None:
+        return None
+
+    # -- storage ------------------------------------------------------------------------
+
+    def volume(self, pool: str, volume: str) -> Volume:
+        del volume
+        raise HvError(
+            f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
+        )
+
+    def fd_group(self, name: str) -> FdGroup | None:
+        del name
+        return None
+
+    def is_host_cdrom(self, path: str) -> bool:
+        # As libvirt decides it: by the name that the kernel gives to optical drives.
+        return os.path.realpath(path).startswith("/dev/sr")
+
+    def nbdkit(self) -> frozenset[str] | None:
+        return None
+
+    # -- other devices ------------------------------------------------------------------
+
+    def vhost_scsi(self) -> int:
+        return self._open("/dev/vhost-scsi", os.O_RDWR)
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        descriptor = self._open("/dev/vhost-vsock", os.O_RDWR)
+        wanted = _FIRST_CID if cid is None else cid
+        while True:
+            try:
+                fcntl.ioctl(descriptor, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("Q", wanted))
+            except OSError as error:
+                if cid is None and error.errno == errno.EADDRINUSE:
+                    wanted += 1
+                    continue
+                raise _failed("failed to set guest cid", error) from error
+            return descriptor, wanted
+
+    def vhost_user_gpu(self, alias: str) -> int:
+        del alias
+        _missing("video devices with a vhost-user backend")
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        number = adapter.removeprefix("scsi_host")
+        folder = Path(f"/sys/bus/scsi/devices/{number}:{bus}:{target}:{unit}/scsi_generic")
+        try:
+            return next(folder.iterdir()).name
+        except (OSError, StopIteration):
+            raise HvError(f"No such directory: {folder}", kind=ErrorClass.SYSTEM) from None
+
+    def render_node(self) -> str | None:
+        for node in sorted(Path("/dev/dri").glob("renderD*")):
+            if os.access(node, os.R_OK | os.W_OK):
+                return str(node)
+        return None
+
+    def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
+        return self._open(device, os.O_RDWR), self._open(cancel_path, os.O_WRONLY)
+
+    def tpm_cancel_path(self, device: str) -> str:
+        name = Path(device).name
+        for folder in (f"/sys/class/tpm/{name}/device", f"/sys/class/misc/{name}/device"):
+            if (cancel := Path(folder, "cancel")).exists():
+                return str(cancel)
+        raise HvError(f"No usable sysfs TPM cancel file could be found for {device}")
+
+    def tpm_emulator_socket(self, proposed: str) -> str:
+        del proposed
+        _missing("TPM devices of type 'emulator'")
+
+    # -- secrets ------------------------------------------------------------------------
+
+    def secret(
+        self, usage_type: str, *, uuid: str | None = None, usage: str | None = None
+    ) -> bytes:
+        key = f"uuid '{uuid}'" if uuid is not None else f"usage '{usage}'"
+        del usage_type
+        raise HvError(f"no secret with matching {key}", kind=ErrorClass.NO_SECRET)
+
+    # -- how ----------------------------------------------------------------------------
+
+    def _open(self, path: str, flags: int) -> int:
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _failed(f"Unable to open '{path}'", error) from error
+        self.opened.append(descriptor)
+        return descriptor
+
+    def _listen(self, path: str) -> int:
+        # What a process left behind that is gone would be in the way.
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            # On Linux the mode of the descriptor becomes that of the name, less the umask.
+            os.fchmod(server.fileno(), 0o600)
+            try:
+                server.bind(path)
+                Path(path).chmod(0o600)
+                server.listen(1)
+            except OSError as error:
+                raise _failed(f"Unable to bind to UNIX socket path '{path}'", error) from error
+            descriptor = server.detach()
+        self.opened.append(descriptor)
+        return descriptor
+
+
+def _interface_index(control: socket.socket, name: str) -> int:
+    reply = fcntl.ioctl(control, _SIOCGIFINDEX, struct.pack("16si20x", name.encode(), 0))
+    index: int = struct.unpack_from("i", reply, _IFNAMSIZ)[0]
+    return index
+
+
+def _failed(message: str, error: OSError) -> DriverError:
+    return DriverError(f"{message}: {error.strerror or error}", kind=ErrorClass.SYSTEM)
+
+
+def _missing(what: str) -> NoReturn:
+    raise UnsupportedFeature(
+        f"{what} cannot be started yet", feature=what, reason=Reason.NO_IMPL, driver="qemu"
+    )
