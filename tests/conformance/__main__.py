@@ -25,12 +25,13 @@ def _timed_out(number: int, frame: FrameType | None) -> None:
 
 def run(suite: suites.Suite, ids: list[str]) -> dict[str, Outcome]:
     """Return the outcome of each case."""
-    signal.signal(signal.SIGALRM, _timed_out)
+    before = signal.signal(signal.SIGALRM, _timed_out)
     outcomes = {}
     for case_id in ids:
         signal.alarm(SECONDS_PER_CASE)
         outcomes[case_id] = suite.run(case_id)
         signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
     return outcomes
 
 

@@ -21,6 +21,7 @@ from hvcore.hostinfo import HostInfo
 from hvcore.hostinfo import HostThread
 from hvcore.hostinfo import HugePageMount
 from hvcore.hostinfo import NumaCell
+from hvcore.model.types import NodeSet
 from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import FdGroup
@@ -214,6 +215,19 @@ class FakeHost(PretendHost):
     def slirp(self) -> int | None:
         return 42 if self.extra.get("slirp_helper") else None
 
+    # -- NUMA --------------------------------------------------------------------------------
+
+    def numa_nodes(self) -> Mapping[int, NodeSet]:
+        folder = self.aux / "vircaps2xmldata" / "linux-basic" / "system" / "node"
+        online = NodeSet.parse((folder / "online").read_text("utf-8").strip())
+        return {
+            node: NodeSet.parse((folder / f"node{node}" / "cpulist").read_text("utf-8").strip())
+            for node in online
+        }
+
+    def numa_advice(self, *, vcpus: int, memory: int) -> NodeSet:
+        return NodeSet.parse("0-3")
+
     # -- storage -----------------------------------------------------------------------------
 
     def volume(self, pool: str, volume: str) -> Volume:
@@ -279,6 +293,22 @@ class FakeHost(PretendHost):
         return SECRET
 
 
+# Which of the devices have an Express capability in their configuration space; the data's list
+# of devices does not say.
+_EXPRESS: Final = frozenset(
+    {
+        "0000:00:01.0",
+        "0000:00:03.0",
+        "0000:01:00.0",
+        "0000:02:00.0",
+        "0001:00:00.0",
+        "0001:01:00.0",
+        "0001:01:00.1",
+        "0005:80:00.0",
+    }
+)
+
+
 @functools.cache
 def pci_devices(aux: Path) -> dict[str, dict[str, Any]]:
     """Return the PCI devices of the host by address."""
@@ -287,13 +317,14 @@ def pci_devices(aux: Path) -> dict[str, dict[str, Any]]:
 
 
 class FakePci:
-    """The PCI devices of the host of a case; all of them are Express."""
+    """The PCI devices of the host of a case."""
 
     def __init__(self, devices: Mapping[str, Mapping[str, Any]]) -> None:
         self._devices = devices
 
     def is_express(self, domain: int, bus: int, slot: int, function: int) -> bool | None:
-        return True if self._find(domain, bus, slot, function) else None
+        found = self._find(domain, bus, slot, function)
+        return found["address"] in _EXPRESS if found else None
 
     def iommu_group(self, domain: int, bus: int, slot: int, function: int) -> int | None:
         group: int | None = self._find(domain, bus, slot, function).get("iommu_group")
