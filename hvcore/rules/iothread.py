@@ -1,7 +1,97 @@
-"""Rules of <iothread>, <defaultiothread>, <throttlegroup> that hold for every driver."""
+"""Rules of <iothreads>, <iothreadids>, <defaultiothread> and <throttlegroups>."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hvcore.errors import Issue
+from hvcore.model.iothread import IOThread
 from hvcore.rules.base import Rules
 
+if TYPE_CHECKING:
+    from hvcore.model.domain import Domain
+    from hvcore.model.iothread import DefaultIOThread
+    from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
+
 rules = Rules()
+
+
+def iothreads(domain: Domain) -> list[IOThread]:
+    """Return all I/O threads, also where the document only counts them.
+
+    The list of the document comes first; the count is filled up with the lowest free numbers.
+    """
+    listed = list(domain.iothreadids)
+    taken = {thread.id for thread in listed}
+    number = 0
+    while len(listed) < (domain.iothreads or 0):
+        number += 1
+        if number not in taken:
+            listed.append(IOThread(id=number))
+    return listed
+
+
+def iothread_ids(domain: Domain) -> set[int]:
+    """Return the numbers of all I/O threads."""
+    return {thread.id for thread in iothreads(domain)}
+
+
+@rules.post_parse_early
+def _numbers(domain: Domain, ctx: Context) -> Issues:
+    """Make count and list agree; a list is written only where it says more than the count."""
+    del ctx
+    seen: set[int] = set()
+    for thread in domain.iothreadids:
+        if thread.id in seen:
+            yield Issue.xml(f"duplicate iothread id '{thread.id}' found", line=thread.line)
+        seen.add(thread.id)
+    if domain.iothreadids:
+        domain.iothreadids = iothreads(domain)
+        domain.iothreads = len(domain.iothreadids)
+    domain.iothreads = domain.iothreads or None
+    names: set[str] = set()
+    for group in domain.throttlegroups:
+        if group.group_name in names:
+            yield Issue.xml(f"duplicate group name '{group.group_name}' found", line=group.line)
+        names.add(group.group_name)
+    default = domain.defaultiothread
+    if default and default.thread_pool_min is None and default.thread_pool_max is None:
+        domain.defaultiothread = None
+
+
+@rules.check_domain
+def _pools(domain: Domain, ctx: Context) -> Issues:
+    """Limits of thread pools must leave room."""
+    del ctx
+    pools: list[IOThread | DefaultIOThread] = [*domain.iothreadids]
+    if domain.defaultiothread is not None:
+        pools.append(domain.defaultiothread)
+    for pool in pools:
+        if pool.thread_pool_max == 0:
+            yield Issue.unsupported(
+                "thread_pool_max must be a positive integer", line=pool.line
+            )
+        # An absent maximum counts as -1, so that a minimum needs one.
+        elif _or_absent(pool.thread_pool_min) > _or_absent(pool.thread_pool_max):
+            yield Issue.unsupported(
+                "thread_pool_min must be smaller or equal to thread_pool_max", line=pool.line
+            )
+
+
+def _or_absent(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+@rules.check_domain
+def _throttle_groups(domain: Domain, ctx: Context) -> Issues:
+    """A total excludes limits of reading and writing alone."""
+    del ctx
+    for group in domain.throttlegroups:
+        for name in ("bytes_sec", "iops_sec", "bytes_sec_max", "iops_sec_max"):
+            if getattr(group, f"total_{name}") and (
+                getattr(group, f"read_{name}") or getattr(group, f"write_{name}")
+            ):
+                yield Issue.xml(
+                    f"total and read/write {name} cannot be set at the same time", line=group.line
+                )
