@@ -248,13 +248,14 @@ class Numa(Element):
     interconnects: list[Interconnect] | None = custom(_Interconnects(), wrapper="interconnects")
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
-        """Number the cells and put them in order."""
+        """Put the cells in the order of their numbers."""
         if not self.cells:
             ctx.issue(el, "NUMA topology defined without NUMA cells")
             return
+        elements = el.findall("cell")
         seen: dict[int, NumaCell] = {}
         for position, cell in enumerate(self.cells):
-            node = el[position] if position < len(el) else el
+            node = elements[position]
             if cell.id is None:
                 cell.id = position
             if cell.id >= len(self.cells):
@@ -320,7 +321,9 @@ class Cpu(Element):
     """
 
     mode: CpuMode | None = attr(
-        "@mode", ENUM(CpuMode), refused="unsupported configuration: Invalid mode attribute '{value}'"
+        "@mode",
+        ENUM(CpuMode),
+        refused="unsupported configuration: Invalid mode attribute '{value}'",
     )
     match: CpuMatch | None = attr("@match", ENUM(CpuMatch), doc="only with mode custom")
     check: CpuCheck | None = attr(

@@ -241,7 +241,9 @@ class CpuTune(Element):
     """Shares, bandwidth, pinning and scheduling of the guest's threads."""
 
     shares: int | None = text("shares", ULONG, refused="can't parse cputune shares value")
-    period: int | None = text("period", ULONG, omit=(0,), refused="can't parse cputune period value")
+    period: int | None = text(
+        "period", ULONG, omit=(0,), refused="can't parse cputune period value"
+    )
     quota: int | None = text("quota", LONG, omit=(0,), refused="can't parse cputune quota value")
     global_period: int | None = _period("global_period", "global")
     global_quota: int | None = _quota("global_quota", "global")

@@ -93,7 +93,9 @@ class Domain(Element):
     title: str | None = text("title", NONEMPTY)
     description: str | None = text("description", NONEMPTY)
     metadata: str | None = custom(METADATA)
-    max_memory_slots: int | None = attr("maxMemory/@slots", UINT, omit=(0,))
+    max_memory_slots: int | None = attr(
+        "maxMemory/@slots", UINT, omit=(0,), refused="Failed to parse memory slot count"
+    )
     max_memory: int | None = scaled("maxMemory", doc="KiB that memory hotplug may reach")
     memory_dump_core: bool | None = attr("memory/@dumpCore", ONOFF)
     memory: int | None = scaled("memory", doc="KiB of memory, modules included")
@@ -103,7 +105,7 @@ class Domain(Element):
     memory_backing: MemoryBacking | None = child("memoryBacking", MemoryBacking)
     vcpu: Vcpu | None = child("vcpu", Vcpu)
     vcpus: list[VcpuState] = children("vcpus/vcpu", VcpuState)
-    iothreads: int | None = text("iothreads", UINT)
+    iothreads: int | None = text("iothreads", UINT, refused="invalid iothreads count '{value}'")
     iothreadids: list[IOThread] = children("iothreadids/iothread", IOThread)
     defaultiothread: DefaultIOThread | None = child("defaultiothread", DefaultIOThread)
     throttlegroups: list[ThrottleGroup] = children("throttlegroups/throttlegroup", ThrottleGroup)

@@ -63,7 +63,7 @@ def _modeless(domain: Domain, ctx: Context) -> Issues:
 
 @rules.check_domain
 def _topology(domain: Domain, ctx: Context) -> Issues:
-    """The product of the topology must be a number of CPUs."""
+    """Refuse a topology whose product is no number of CPUs."""
     del ctx
     if (topology_vcpus(domain.cpu) or 0) > _MOST_CPUS:
         yield Issue.unsupported(f"cpu topology results in more than {_MOST_CPUS} cpus")
@@ -71,7 +71,7 @@ def _topology(domain: Domain, ctx: Context) -> Issues:
 
 @rules.check_domain
 def _memory_side(domain: Domain, ctx: Context) -> Issues:
-    """Caches have levels that exist, and interconnects ends that exist."""
+    """Check that caches have levels and interconnects ends that exist."""
     del ctx
     cells = numa_cells(domain)
     for cell in cells:
@@ -89,9 +89,7 @@ def _memory_side(domain: Domain, ctx: Context) -> Issues:
             before.append(link)
 
 
-def _link(
-    link: Interconnect, cells: list[NumaCell], before: list[Interconnect]
-) -> Iterator[Issue]:
+def _link(link: Interconnect, cells: list[NumaCell], before: list[Interconnect]) -> Iterator[Issue]:
     if link.initiator >= len(cells):
         yield Issue.xml("'initiator' refers to a non-existent NUMA node")
         return

@@ -188,7 +188,7 @@ def _add(groups: list[_Group], entry: CacheTune | MemoryTune) -> Iterator[Issue]
 
 
 def _caches(entry: CacheTune) -> Iterator[Issue]:
-    """A cache has one size, or one for code and one for data."""
+    """Let a cache have one size, or one for code and one for data."""
     taken: set[tuple[int, int, str]] = set()
     for cache in entry.caches:
         rivals = _CACHE_TYPES if cache.type == "both" else ("both", cache.type)
@@ -205,7 +205,7 @@ def _caches(entry: CacheTune) -> Iterator[Issue]:
 def _monitors(
     group: _Group, tag: str, monitors: Iterable[CacheMonitor | BandwidthMonitor]
 ) -> Iterator[Issue]:
-    """Monitors measure the group as a whole, or parts of it that do not overlap."""
+    """Let monitors measure the group as a whole, or parts of it that do not overlap."""
     for monitor in monitors:
         vcpus = monitor.vcpus
         if not vcpus:

@@ -57,9 +57,7 @@ def _sizes(domain: Domain, ctx: Context) -> Issues:
         yield Issue.xml("Total size of memory devices exceeds the total memory size")
         return
     if initial_memory(domain) == 0:
-        yield Issue.xml(
-            "Memory size must be specified via <memory> or in the <numa> configuration"
-        )
+        yield Issue.xml("Memory size must be specified via <memory> or in the <numa> configuration")
         return
     total = domain.memory or 0
     if not domain.current_memory or domain.current_memory > total:
@@ -71,9 +69,7 @@ def _sizes(domain: Domain, ctx: Context) -> Issues:
                 "maximum memory size must be specified when specifying number of memory slots"
             )
     elif domain.max_memory < total:
-        yield Issue.xml(
-            "maximum memory size must be equal or greater than the actual memory size"
-        )
+        yield Issue.xml("maximum memory size must be equal or greater than the actual memory size")
 
 
 @rules.post_parse_late

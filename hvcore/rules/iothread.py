@@ -69,9 +69,7 @@ def _pools(domain: Domain, ctx: Context) -> Issues:
         pools.append(domain.defaultiothread)
     for pool in pools:
         if pool.thread_pool_max == 0:
-            yield Issue.unsupported(
-                "thread_pool_max must be a positive integer", line=pool.line
-            )
+            yield Issue.unsupported("thread_pool_max must be a positive integer", line=pool.line)
         # An absent maximum counts as -1, so that a minimum needs one.
         elif _or_absent(pool.thread_pool_min) > _or_absent(pool.thread_pool_max):
             yield Issue.unsupported(
@@ -85,7 +83,7 @@ def _or_absent(value: int | None) -> int:
 
 @rules.check_domain
 def _throttle_groups(domain: Domain, ctx: Context) -> Issues:
-    """A total excludes limits of reading and writing alone."""
+    """Refuse a total together with limits of reading and writing alone."""
     del ctx
     for group in domain.throttlegroups:
         for name in ("bytes_sec", "iops_sec", "bytes_sec_max", "iops_sec_max"):

@@ -70,8 +70,10 @@ def _placement(domain: Domain, ctx: Context) -> Issues:
     if tune.memnodes:
         yield from _memnodes(tune, len(numa_cells(domain)), auto=auto)
     pins = domain.cputune
-    if auto and domain.vcpu.cpuset is None and not (
-        pins and (pins.vcpupins or pins.emulatorpin or pins.iothreadpins)
+    if (
+        auto
+        and domain.vcpu.cpuset is None
+        and not (pins and (pins.vcpupins or pins.emulatorpin or pins.iothreadpins))
     ):
         domain.vcpu.placement = "auto"
     if tune.memory is None and not tune.memnodes:
@@ -98,9 +100,7 @@ def _memnodes(tune: NumaTune, cells: int, *, auto: bool) -> Iterator[Issue]:
         )
         return
     if not cells:
-        yield Issue.xml(
-            "Element 'memnode' is invalid without any guest NUMA cells", line=tune.line
-        )
+        yield Issue.xml("Element 'memnode' is invalid without any guest NUMA cells", line=tune.line)
         return
     seen: set[int] = set()
     for node in tune.memnodes:
@@ -111,9 +111,7 @@ def _memnodes(tune: NumaTune, cells: int, *, auto: bool) -> Iterator[Issue]:
                 line=node.line,
             )
         elif node.cellid in seen:
-            yield Issue.xml(
-                f"Multiple memnode elements with cellid {node.cellid}", line=node.line
-            )
+            yield Issue.xml(f"Multiple memnode elements with cellid {node.cellid}", line=node.line)
         seen.add(node.cellid)
     tune.memnodes.sort(key=lambda node: node.cellid)
 

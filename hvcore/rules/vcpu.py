@@ -57,8 +57,7 @@ def _counts(domain: Domain, ctx: Context) -> Issues:
         given[state.id] = state
     if given:
         domain.vcpus = [
-            given.get(number) or VcpuState(id=number, enabled=False)
-            for number in range(vcpu.count)
+            given.get(number) or VcpuState(id=number, enabled=False) for number in range(vcpu.count)
         ]
         online = sum(state.enabled for state in domain.vcpus)
     else:
@@ -72,7 +71,7 @@ def _counts(domain: Domain, ctx: Context) -> Issues:
 
 @rules.post_parse_late
 def _hotpluggable(domain: Domain, ctx: Context) -> Issues:
-    """A CPU that is offline at start must be able to come later."""
+    """Make sure that a CPU that is offline at start can come later."""
     del ctx
     for state in domain.vcpus:
         if state.hotpluggable is None:

@@ -202,18 +202,21 @@ def scaled(
     unit: str = "KiB",
     unit_default: str | None = None,
     omit: tuple[Any, ...] = (),
+    show: Show = "always",
     doc: str = "",
 ) -> Any:
     """Declare a size: text with a ``unit`` attribute, kept and written in ``unit``, rounded up.
 
     :param unit_default: the unit of a text without one, where it is not ``unit``.
+    :param show: as for :func:`attr`.
     """
     steps, _ = _split(path)
     return _field(
         FieldSpec(
-            kind="scaled", steps=steps, unit=unit, unit_default=unit_default, omit=omit, doc=doc
+            kind="scaled", steps=steps, unit=unit, unit_default=unit_default, omit=omit,
+            show=show, doc=doc,
         )
-    )
+    )  # fmt: skip
 
 
 def flag(path: str, *, doc: str = "") -> Any:

@@ -73,6 +73,7 @@ def plan_start(
     if issues:
         raise ValidationFailed(issues)
     resources = Resources(
+        short_name=short_name(domain),
         domain_dir=f"{ctx.config.lib_dir}/domain-{short_name(domain)}",
         incoming=incoming,
         launch_time=host.now(),
@@ -84,6 +85,7 @@ def plan_start(
         host=host,
         registry=ctx.registry,
         resources=resources,
+        info=ctx.host,
         new=incoming is None,
     )
     prepare(work)

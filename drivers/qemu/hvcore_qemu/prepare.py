@@ -16,6 +16,7 @@ from hvcore_qemu import addresses
 from hvcore_qemu import aliases
 
 if TYPE_CHECKING:
+    from hvcore.hostinfo import HostInfo
     from hvcore.model.domain import Domain
     from hvcore.registry import Registry
     from hvcore_qemu.capabilities import QemuCapabilities
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 STEPS: Final[tuple[str, ...]] = (
     "sections.base:prepare",
+    "sections.numa:prepare",
     "devices.video:prepare",
     "devices.vsock:prepare",
+    "sections.memory:align_sizes",
 )
 """``module:function`` of each family that has something to prepare, in libvirt's order."""
 
@@ -36,6 +39,7 @@ class Preparation:
     """What the ``prepare`` functions work on.
 
     :ivar domain: the live copy; they may change it.
+    :ivar info: what the host is; None where that is not known.
     :ivar new: the guest starts afresh (not an incoming migration).
     """
 
@@ -45,6 +49,7 @@ class Preparation:
     host: Host
     registry: Registry
     resources: Resources
+    info: HostInfo | None = None
     new: bool = True
 
 

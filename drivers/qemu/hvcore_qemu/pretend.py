@@ -20,7 +20,10 @@ from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
+
+    from hvcore.model.types import NodeSet
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
 
@@ -53,6 +56,15 @@ class PretendHost:
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
+
+    # -- NUMA --------------------------------------------------------------------------------
+
+    def numa_nodes(self) -> Mapping[int, NodeSet] | None:
+        return None
+
+    def numa_advice(self, *, vcpus: int, memory: int) -> NodeSet | None:
+        del vcpus, memory
+        return None
 
     # -- character devices -------------------------------------------------------------------
 

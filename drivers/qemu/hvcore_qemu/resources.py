@@ -7,11 +7,17 @@ pretending one (:class:`hvcore_qemu.pretend.PretendHost`, for ``domxml-to-native
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
 import attrs
+
+from hvcore.errors import Issue
+from hvcore.errors import ValidationFailed
+from hvcore.hostinfo import HugePageMount
+from hvcore.model.types import NodeSet
 
 
 @attrs.frozen
@@ -79,6 +85,18 @@ class Host(Protocol):
 
     def random_bytes(self, count: int) -> bytes:
         """Return ``count`` bytes that nobody can guess."""
+
+    # -- NUMA --------------------------------------------------------------------------------
+
+    def numa_nodes(self) -> Mapping[int, NodeSet] | None:
+        """Return the host's CPUs by NUMA node; None to take what is known of the host."""
+
+    def numa_advice(self, *, vcpus: int, memory: int) -> NodeSet | None:
+        """Return the nodes that numad advises for a guest; None where it was not asked.
+
+        :param vcpus: how many are online at start.
+        :param memory: MiB.
+        """
 
     # -- character devices -------------------------------------------------------------------
 
@@ -182,10 +200,42 @@ class Host(Protocol):
 
 
 @attrs.define(kw_only=True)
+class HostMemory:
+    """The host's memory as one start finds it.
+
+    :ivar page_size: KiB.
+    :ivar hugepage_mounts: where files of huge pages can be made.
+    :ivar nodes: CPUs by NUMA node; None where the host's nodes are not known.
+    :ivar advice: the nodes that numad advised; None where it was not asked.
+    :ivar emulator_nodes: the nodes whose CPUs QEMU's own threads run on; None for all.
+    :ivar preallocated: the command line has an option that allocates all memory at once.
+    """
+
+    page_size: int = 4
+    hugepage_mounts: tuple[HugePageMount, ...] = ()
+    nodes: Mapping[int, NodeSet] | None = None
+    advice: NodeSet | None = None
+    emulator_nodes: NodeSet | None = None
+    preallocated: bool = False
+
+    def require_nodes(self, nodes: NodeSet) -> None:
+        """Make sure that the host has all of ``nodes``.
+
+        :raises ValidationFailed: when it lacks one.
+        """
+        for node in nodes if self.nodes is not None else ():
+            if node not in (self.nodes or ()):
+                raise ValidationFailed([Issue.unsupported(f"NUMA node {node} is unavailable")])
+
+
+@attrs.define(kw_only=True)
 class Resources:
     """The outcome of preparation, as plain data.
 
     :ivar domain_dir: directory of the domain's private files (sockets, master key).
+    :ivar short_name: of the domain, as it stands in paths.
+    :ivar host_arch: architecture of the host.
+    :ivar memory: what the host's memory is like.
     :ivar monitor_fd: the listening monitor socket.
     :ivar master_key: the key by which QEMU decrypts the secrets on its command line.
     :ivar fd_sets: descriptors handed over by ``-add-fd``, in order of creation.
@@ -197,6 +247,9 @@ class Resources:
     """
 
     domain_dir: str
+    short_name: str = ""
+    host_arch: str = ""
+    memory: HostMemory = attrs.field(factory=HostMemory)
     monitor_fd: int = -1
     master_key: bytes = b""
     fd_sets: list[tuple[int, int, str]] = attrs.field(factory=list)
