@@ -167,8 +167,8 @@ class _Interconnects:
 
     tags: tuple[str, ...] = ("latency", "bandwidth")
     rng: str = (
-        "<zeroOrMore><choice><element name='latency'><ref name='anyAttributes'/></element>"
-        "<element name='bandwidth'><ref name='anyAttributes'/></element></choice></zeroOrMore>"
+        "<zeroOrMore><element><choice><name>latency</name><name>bandwidth</name></choice>"
+        "<zeroOrMore><attribute><anyName/></attribute></zeroOrMore></element></zeroOrMore>"
     )
     json: Mapping[str, Any] = {"type": "array", "items": {"type": "object"}}
     parts: ClassVar[tuple[FieldSpec, ...]] = (

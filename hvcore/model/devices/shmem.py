@@ -35,7 +35,10 @@ class _Size:
     """Reads a size in any unit as bytes, and writes it in MiB."""
 
     tags: tuple[str, ...] = ("size",)
-    rng: str = "<optional><element name='size'><ref name='scaledInteger'/></element></optional>"
+    rng: str = (
+        "<optional><element name='size'><optional><attribute name='unit'/></optional><text/>"
+        "</element></optional>"
+    )
     json: Mapping[str, Any] = {"type": "integer", "minimum": 0}
 
     def parse(self, elements: list[XmlElement], ctx: ParseContext, owner: Any) -> int | None:
