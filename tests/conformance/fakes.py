@@ -166,14 +166,6 @@ class FakeHost(PretendHost):
     def random_bytes(self, count: int) -> bytes:
         return random_bytes(count)
 
-    # -- NUMA --------------------------------------------------------------------------------
-
-    def numa_nodes(self) -> Mapping[int, NodeSet] | None:
-        return {node: NodeSet(range(4 * node, 4 * node + 4)) for node in range(4)}
-
-    def numa_advice(self, *, vcpus: int, memory: int) -> NodeSet | None:
-        return NodeSet(range(4))
-
     # -- character devices -------------------------------------------------------------------
 
     def monitor(self, path: str) -> int:
