@@ -51,6 +51,8 @@ class ErrorClass(enum.Enum):
     NO_SUPPORT = (3, "this function is not supported by the connection driver: ")
     INVALID_ARG = (8, "invalid argument: ")
     OPERATION_FAILED = (9, "operation failed: ")
+    NO_SOURCE = (19, "")
+    NO_TARGET = (20, "")
     NO_NAME = (21, "")
     XML = (27, "XML error: ")
     DOM_EXIST = (28, "domain exists already: ")

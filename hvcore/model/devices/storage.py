@@ -527,8 +527,7 @@ class NetworkSource(Source):
         for host in self.hosts:
             if host.transport in (None, "tcp") and not host.port:
                 host.port = DEFAULT_PORTS.get(self.protocol)
-        # Only local files can be missing; and nobody labels files of a server.
-        self.startup_policy = None
+        # Nobody labels what a server has.
         self.seclabels = []
 
     @property
