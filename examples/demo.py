@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import difflib
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -89,6 +90,12 @@ class Show:
                 self.say(line, {"+": "green", "-": "red"}.get(line[0], "dim"))
 
 
+def folded(line: str) -> str:
+    """Return a command line with a line for each option; a shell still understands it."""
+    words = [shlex.quote(word) for word in shlex.split(line)]
+    return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
+
+
 async def watch(stream: EventStream, show: Show) -> None:
     """Print events until the stream ends."""
     async for item in stream:
@@ -138,7 +145,7 @@ async def demo(uri: str, xml: str, show: Show) -> None:
 
         show.head("What would be started")
         try:
-            show.code((await host.lower(xml)).replace(" -", " \\\n  -"), "bash")
+            show.code(folded(await host.lower(xml)), "bash")
         except UnsupportedOperation:
             show.say("nothing: the test driver's machines exist in memory only")
 
