@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hvcore.events import Event
     from hvcore.events import EventStream
     from hvcore.hostinfo import NodeInfo
+    from hvcore.pipeline import Definition
 
 
 async def connect(uri: str | None = None, *, registry: Registry | None = None) -> Host:
@@ -113,6 +114,14 @@ class Host:
         :raises StateLocked: another process owns the state.
         """
         return Domain(self._engine, await self._engine.define(xml, strict=strict))
+
+    async def check(self, xml: str | bytes, *, strict: bool = True) -> Definition:
+        """Return what :meth:`define` would make of a document; nothing is kept.
+
+        :param strict: refuse elements and attributes that nothing claims.
+        :raises ConfigError: the document is refused; ``ValidationFailed`` holds all issues.
+        """
+        return self._engine.driver.compile(xml, strict=strict)
 
     async def create(
         self, xml: str | bytes, *, paused: bool = False, strict: bool = False

@@ -1,0 +1,1 @@
+"""hv: virsh's verbs on the library, without a daemon."""

@@ -1,0 +1,101 @@
+"""The ``hv`` command: global options, and one lazily imported module for each group of verbs.
+
+Finding a verb imports only its module, so that ``hv list`` never pays for the editor or the
+console. Exit status is virsh's: 0 done, 1 failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+from typing import Final
+
+import click
+
+from hvcore import __version__
+from hvcore.cli.session import Session
+
+VERBS: Final = {
+    # verb: module, one line of help (so that `hv --help` imports nothing)
+    "autostart": ("define", "start a domain when the host does"),
+    "capabilities": ("host", "show what the hypervisor and host can do"),
+    "completion": ("host", "print the completion script of a shell"),
+    "console": ("console", "connect to the guest's console"),
+    "create": ("define", "start a domain straight from a document"),
+    "define": ("define", "make a domain persistent"),
+    "destroy": ("lifecycle", "stop a domain at once"),
+    "domid": ("query", "show the number of a running domain"),
+    "dominfo": ("query", "show what a domain has and uses"),
+    "domname": ("query", "show the name of a domain"),
+    "domstate": ("query", "show what a domain is doing"),
+    "domuuid": ("query", "show the UUID of a domain"),
+    "domxml-to-native": ("document", "show what would be started"),
+    "dumpxml": ("document", "show the document of a domain"),
+    "edit": ("document", "change the document of a domain in an editor"),
+    "event": ("event", "show what happens"),
+    "list": ("query", "list domains"),
+    "nodeinfo": ("host", "show the host's CPUs and memory"),
+    "reboot": ("lifecycle", "ask the guest to reboot"),
+    "reset": ("lifecycle", "reset the machine"),
+    "resume": ("lifecycle", "continue a paused domain"),
+    "shutdown": ("lifecycle", "ask the guest to shut down"),
+    "start": ("lifecycle", "start a defined domain"),
+    "suspend": ("lifecycle", "pause a domain"),
+    "undefine": ("define", "remove the definition of a domain"),
+    "validate": ("document", "check a document and show every issue"),
+    "version": ("host", "show versions"),
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands live in modules that are imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all verbs."""
+        del ctx
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a verb, or None."""
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"hvcore.cli.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(
+            module, cmd_name.replace("-", "_").replace("list", "list_")
+        )
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb's command; a misspelt verb is answered with the nearest one."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only for misspelt verbs
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            ctx.fail(f"unknown command: '{args[0]}'{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs from the table, without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in sorted(VERBS.items())])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-v", "--version", prog_name="hv")
+@click.option("-c", "--connect", "uri", metavar="URI", help="hypervisor connection URI")
+@click.option("-j", "--json", "as_json", is_flag=True, help="print JSON")
+@click.option("-q", "--quiet", is_flag=True, help="print only what was asked for")
+@click.pass_context
+def hv(ctx: click.Context, **options: Any) -> None:
+    """Manage virtual machines described by libvirt's domain XML."""
+    ctx.obj = Session(**options)
+
+
+def main() -> None:
+    """Run ``hv`` as a program."""
+    hv.main(prog_name="hv")
