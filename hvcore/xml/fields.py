@@ -14,6 +14,7 @@ booleans of presence ``False``, for lists the empty list) means absent and is ne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -402,6 +403,7 @@ def element(
     return wrap
 
 
+@functools.cache
 def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     """Return the declared fields in document order: own ones first, inherited ones after.
 
