@@ -121,7 +121,7 @@ class Host:
         :param strict: refuse elements and attributes that nothing claims.
         :raises ConfigError: the document is refused; ``ValidationFailed`` holds all issues.
         """
-        return self._engine.driver.compile(xml, strict=strict)
+        return await self._engine.driver.compile(xml, strict=strict)
 
     async def create(
         self, xml: str | bytes, *, paused: bool = False, strict: bool = False
