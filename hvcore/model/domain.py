@@ -141,6 +141,8 @@ class Domain(Element):
     seclabels: list[Seclabel] = children("seclabel", Seclabel)
     keywrap: Keywrap | None = child("keywrap", Keywrap)
     launch_security: LaunchSecurity | None = choice("launchSecurity", "@type", LAUNCH_SECURITY)
+    uuid_generated: bool = attrs.field(default=False, eq=False, repr=False)
+    """Whether the UUID is of our making rather than the document's."""
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check what only the document shows, and fill in what everything after relies on."""

@@ -25,6 +25,7 @@ def _identity(domain: Domain, ctx: Context) -> Issues:
         yield Issue.xml("invalid char in name")
     if not domain.uuid:
         domain.uuid = _new_uuid(ctx)
+        domain.uuid_generated = True
     if domain.genid is not None and not domain.genid:
         domain.genid = _new_uuid(ctx)
 

@@ -119,7 +119,8 @@ def _field(spec: FieldSpec) -> Any:
     default: Any = spec.default
     if spec.kind in ("children", "texts") or (spec.kind == "choice" and spec.many):
         return attrs.field(factory=list, metadata={"hvcore": spec})
-    if spec.required and spec.kind in ("attr", "text"):
+    # What is required inside a wrapper can be absent together with the wrapper.
+    if spec.required and (spec.kind == "text" or (spec.kind == "attr" and not spec.steps)):
         default = attrs.NOTHING
     return attrs.field(default=default, metadata={"hvcore": spec})
 

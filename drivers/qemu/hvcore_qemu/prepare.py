@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 STEPS: Final[tuple[str, ...]] = (
     "sections.base:prepare",
     "sections.numa:prepare",
+    "sections.os:prepare_boot_order",
     "devices.video:prepare",
+    "sections.clock:prepare",
     "devices.vsock:prepare",
     "sections.memory:align_sizes",
 )

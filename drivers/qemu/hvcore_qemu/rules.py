@@ -9,9 +9,9 @@ from hvcore.rules.base import Rules
 
 MODULES: Final = (
     # sections
-    "sections.base", "sections.machine", "sections.os", "sections.cpu", "sections.memory",
-    "sections.vcpu", "sections.iothread", "sections.numa", "sections.sysinfo", "sections.clock",
-    "sections.power", "sections.launchsecurity",
+    "sections.base", "sections.machine", "sections.cpu", "sections.iothread", "sections.clock",
+    "sections.power", "sections.os", "sections.vcpu", "sections.features", "sections.memory",
+    "sections.numa", "sections.sysinfo", "sections.launchsecurity",
     # devices
     "devices.disk", "devices.interface", "devices.sound", "devices.hostdev", "devices.video",
     "devices.controller", "devices.smartcard", "devices.chardev", "devices.input",

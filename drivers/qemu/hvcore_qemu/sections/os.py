@@ -1,24 +1,124 @@
-"""The <os> section in QEMU: defaults, validation and command line."""
+"""The <os> section in QEMU: validation, firmware, kernel and boot order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Final
 
+from hvcore.errors import Issue
 from hvcore.rules.base import Rules
+from hvcore.rules.os import os_of
+from hvcore_qemu.command import escape_comma
+from hvcore_qemu.machines import machine_of
+from hvcore_qemu.sections.machine import features_of
 
 if TYPE_CHECKING:
+    from hvcore.model.devices.disk import Disk
+    from hvcore.model.domain import Domain
+    from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
+    from hvcore_qemu.prepare import Preparation
 
 rules = Rules()
 
+ACPI_SIGNATURES: Final = {"raw": "", "slic": "SLIC", "msdm": "MSDM"}
+"""Table types that QEMU takes, and the signature it is to put into them."""
+
+NVRAM_TYPES: Final = frozenset({"file", "block", "network"})
+
+
+@rules.check_domain
+def _check_boot(domain: Domain, ctx: Context) -> Issues:
+    """Refuse ways of booting that QEMU does not have."""
+    os = os_of(domain)
+    if domain.bootloader or domain.bootloader_args:
+        yield Issue.unsupported("bootloader is not supported by QEMU")
+    if os.loader is not None and os.loader.secure:
+        yield from _check_secure(domain)
+    if os.nvram is not None and os.nvram.type not in (None, *NVRAM_TYPES):
+        yield Issue.unsupported(f"unsupported nvram disk type '{os.nvram.type}'")
+    for table in os.acpi_tables:
+        if table.type not in ACPI_SIGNATURES:
+            yield Issue.unsupported(f"ACPI table type '{table.type}' is not supported")
+    if os.shim and ctx.caps is not None and "shim" not in ctx.caps:
+        yield Issue.unsupported("shim is not supported by this QEMU binary")
+
+
+def _check_secure(domain: Domain) -> Issues:
+    """Secure boot needs a machine whose flash only SMM can write."""
+    os = os_of(domain)
+    if not machine_of(domain).q35:
+        yield Issue.unsupported("Secure boot is supported with q35 machine types only")
+    elif os.arch != "x86_64":
+        yield Issue.unsupported("Secure boot is supported for x86_64 architecture only")
+    elif os.firmware is None and features_of(domain).smm is not True:
+        # Where firmware is selected, SMM is turned on if the selected one needs it.
+        yield Issue.unsupported("Secure boot requires SMM feature enabled")
+
+
+# -- preparation ------------------------------------------------------------------------------
+
+
+def prepare_boot_order(work: Preparation) -> None:
+    """Give the first device of each kind in <boot dev=...> its place."""
+    domain = work.domain
+    order: dict[str, int] = {b.dev: n for n, b in enumerate(os_of(domain).boot, start=1)}
+    if not order:
+        return
+    for disk in domain.devices.disks:
+        disk.effective_boot_order = order.pop(_kind(disk), None)
+    network = order.get("network")
+    if network is not None and domain.devices.interfaces:
+        domain.devices.interfaces[0].effective_boot_order = network
+
+
+def _kind(disk: Disk) -> str:
+    """Return the kind of boot device a disk is."""
+    return {"cdrom": "cdrom", "floppy": "fd"}.get(disk.device, "hd")
+
+
+# -- command line -----------------------------------------------------------------------------
+
 
 def pflash(cmd: Command) -> None:
-    """To be written."""
+    """Add the flash images of UEFI: the firmware, then its variables."""
+    del cmd
 
 
 def loader(cmd: Command) -> None:
-    """To be written."""
+    """Add firmware in ROM, and the protection of that in flash."""
+    image = os_of(cmd.domain).loader
+    if image is None:
+        return
+    if image.type == "rom":
+        cmd.option("-bios", image.path)
+    elif image.type == "pflash" and image.secure:
+        cmd.option("-global", "driver=cfi.pflash01,property=secure,value=on")
 
 
 def boot(cmd: Command) -> None:
-    """To be written."""
+    """Add the boot menu, the kernel and its companions, and ACPI tables."""
+    os = os_of(cmd.domain)
+    options = (
+        ("menu", None if os.bootmenu is None else "on" if os.bootmenu else "off"),
+        ("reboot-timeout", os.bios_reboot_timeout),
+        ("splash-time", os.bootmenu_timeout),
+        # Without it, firmware goes on with devices that have no place in the order.
+        ("strict", "on"),
+    )
+    text = ",".join(f"{name}={value}" for name, value in options if value is not None)
+    cmd.option("-boot", text)
+    for option, value in (
+        ("-kernel", os.kernel),
+        ("-initrd", os.initrd),
+        ("-append", os.cmdline),
+        ("-shim", os.shim),
+        ("-dtb", os.dtb),
+    ):
+        if value is not None:
+            cmd.option(option, value)
+    for table in os.acpi_tables:
+        signature = ACPI_SIGNATURES[table.type]
+        prefix = f"sig={signature}," if signature else ""
+        cmd.option("-acpitable", f"{prefix}file={escape_comma(table.path)}")

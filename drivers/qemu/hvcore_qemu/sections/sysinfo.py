@@ -1,20 +1,85 @@
-"""The <sysinfo> section in QEMU: defaults, validation and command line."""
+"""The <sysinfo> section in QEMU: ``-smbios``, ``-fw_cfg``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvcore.errors import Issue
+from hvcore.errors import ValidationFailed
+from hvcore.model.sysinfo import FwCfgInfo
+from hvcore.model.sysinfo import SmbiosInfo
 from hvcore.rules.base import Rules
+from hvcore.rules.os import os_of
+from hvcore.xml.codecs import escape
+from hvcore_qemu.command import escape_comma
 
 if TYPE_CHECKING:
+    from hvcore.model.domain import Domain
+    from hvcore.model.sysinfo import Table
+    from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
 
 
+@rules.check_domain
+def _check_names(domain: Domain, ctx: Context) -> Issues:
+    """Files of users live below ``opt/``; two places there are taken (QEMU's fw_cfg.rst)."""
+    del ctx
+    for info in domain.sysinfo:
+        if not isinstance(info, FwCfgInfo):
+            continue
+        for entry in info.entries:
+            if not entry.name.startswith("opt/"):
+                yield Issue.unsupported("Invalid firmware name", line=entry.line)
+            elif entry.name.startswith(("opt/ovmf/", "opt/org.qemu/")):
+                yield Issue.unsupported("That firmware name is reserved", line=entry.line)
+
+
+def _table(cmd: Command, number: int, table: Table | None) -> None:
+    """Add one table of SMBIOS."""
+    if table is None or not table.entries:
+        return
+    values = "".join(f",{name}={escape_comma(text)}" for name, text in table.values().items())
+    cmd.option("-smbios", f"type={number}{values}")
+
+
 def smbios(cmd: Command) -> None:
-    """To be written."""
+    """Add the tables that the document gives, or the host's own."""
+    mode = os_of(cmd.domain).smbios_mode
+    if mode not in ("host", "sysinfo"):
+        return
+    found = [info for info in cmd.domain.sysinfo if isinstance(info, SmbiosInfo)]
+    if mode == "host":
+        raise ValidationFailed([Issue.unsupported("Host SMBIOS information is not available")])
+    if not found:
+        message = f"Domain '{cmd.domain.name}' sysinfo are not available"
+        raise ValidationFailed([Issue.xml(message)])
+    info = found[0]
+    boards = [board for board in info.base_boards if board.entries]
+    if len(boards) > 1:
+        message = "qemu does not support more than one entry to Type 2 in SMBIOS table"
+        raise ValidationFailed([Issue.unsupported(message)])
+    _table(cmd, 0, info.bios)
+    _table(cmd, 1, info.system)
+    for board in boards:
+        _table(cmd, 2, board)
+    _table(cmd, 3, info.chassis)
+    if info.oem_strings:
+        values = "".join(f",value={escape_comma(text)}" for text in info.oem_strings)
+        cmd.option("-smbios", f"type=11{values}")
 
 
 def fw_cfg(cmd: Command) -> None:
-    """To be written."""
+    """Add the files of the firmware configuration device; libvirt escapes them as XML."""
+    for info in cmd.domain.sysinfo:
+        if not isinstance(info, FwCfgInfo):
+            continue
+        for entry in info.entries:
+            content = (
+                f"string={escape(entry.value)}"
+                if entry.value is not None
+                else f"file={escape(entry.file or '')}"
+            )
+            cmd.option("-fw_cfg", f"name={entry.name},{content}")
