@@ -29,7 +29,7 @@ def _complete(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_late
-def _timers(domain: Domain, ctx: Context) -> Issues:
+def _timers(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse settings that a kind of timer cannot have."""
     del ctx
     for timer in domain.clock.timers if domain.clock is not None else ():

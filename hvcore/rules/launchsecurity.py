@@ -12,9 +12,10 @@ from hvcore.model.launchsecurity import SevSnp
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -28,7 +29,7 @@ SNP_SIZES: Final = (
 
 
 @rules.check_domain
-def _structures(domain: Domain, ctx: Context) -> Issues:
+def _structures(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check that encoded structures have the size the firmware expects."""
     del ctx
     snp = domain.launch_security

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 from typing import Final
+from typing import cast
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
@@ -13,7 +14,10 @@ from hvcore.model.os import Os
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
+    from hvcore.model.os import Arch
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
 
@@ -43,7 +47,7 @@ def _details(message: str) -> Issue:
 
 
 @rules.post_parse_early
-def _complete(domain: Domain, ctx: Context) -> Issues:
+def _complete(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Find out the type of guest and its architecture."""
     if domain.os is None:
         domain.os = Os()
@@ -56,14 +60,14 @@ def _complete(domain: Domain, ctx: Context) -> Issues:
     if os.type == "linux" and domain.type == "xen":
         os.type = "xen"
     if os.arch is None:
-        os.arch = ctx.host.arch if ctx.host is not None else platform.machine()
+        os.arch = cast("Arch", ctx.host.arch if ctx.host is not None else platform.machine())
     if os.firmware_features and not os.firmware and not ctx.abi_update:
         # Documents for migration from libvirt 8.6 to 9.1 have features without firmware.
         os.firmware_features = []
 
 
 @rules.post_parse_late
-def _init(domain: Domain, ctx: Context) -> Issues:
+def _init(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Containers need a first process."""
     del ctx
     os = os_of(domain)
@@ -82,7 +86,7 @@ def _loader(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_late
-def _boot_order(domain: Domain, ctx: Context) -> Issues:
+def _boot_order(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Boot from the first disk, unless the document says otherwise in one of two ways."""
     del ctx
     os = os_of(domain)
@@ -106,7 +110,7 @@ def _boot_order(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _firmware(domain: Domain, ctx: Context) -> Issues:
+def _firmware(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check that what is said about the firmware goes together."""
     os = os_of(domain)
     issue = _firmware_source(os, ctx) or _variable_store(os)
@@ -156,7 +160,7 @@ def _variable_store(os: Os) -> Issue | None:
 
 
 @rules.check_domain
-def _timeouts(domain: Domain, ctx: Context) -> Issues:
+def _timeouts(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check the ranges that firmware has room for."""
     del ctx
     os = os_of(domain)
@@ -172,7 +176,7 @@ def _timeouts(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _idmap(domain: Domain, ctx: Context) -> Issues:
+def _idmap(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Users and groups of a container are mapped together, root included."""
     del ctx
     idmap = domain.idmap

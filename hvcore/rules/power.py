@@ -9,6 +9,8 @@ from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
@@ -29,7 +31,7 @@ def _complete(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _actions(domain: Domain, ctx: Context) -> Issues:
+def _actions(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse to dump a core of a guest that did not crash."""
     del ctx
     for event, action in (("poweroff", domain.on_poweroff), ("reboot", domain.on_reboot)):

@@ -9,9 +9,10 @@ from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -21,7 +22,7 @@ APPID_MAX: Final = 128
 
 
 @rules.check_domain
-def _appid(domain: Domain, ctx: Context) -> Issues:
+def _appid(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check the identifier that the kernel puts into Fibre Channel frames."""
     del ctx
     appid = domain.resource.appid if domain.resource is not None else None

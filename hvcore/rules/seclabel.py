@@ -9,15 +9,16 @@ from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
 
 @rules.post_parse_early
-def _models(domain: Domain, ctx: Context) -> Issues:
+def _models(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Each label belongs to a security driver; a single one may leave open to which."""
     labels = domain.seclabels
     for number, label in enumerate(labels):

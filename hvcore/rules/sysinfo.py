@@ -10,15 +10,16 @@ from hvcore.model.sysinfo import SmbiosInfo
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
 
 @rules.post_parse_early
-def _uuid(domain: Domain, ctx: Context) -> Issues:
+def _uuid(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Take the domain's UUID from SMBIOS, or make sure that both agree."""
     for info in domain.sysinfo:
         if not isinstance(info, SmbiosInfo) or info.system is None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hvcore.model.clock import Timer
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
 
@@ -36,7 +35,7 @@ _RTC_TRACK: Final = {"guest": "vm", "wall": "host", "realtime": "rt"}
 
 
 @rules.check_domain
-def _check_timers(domain: Domain, ctx: Context) -> Issues:
+def _check_timers(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse timers that the machine does not have or QEMU cannot run that way."""
     clock = domain.clock
     if clock is None or ctx.caps is None:

@@ -15,6 +15,8 @@ from hvcore_qemu.machines import machine_of
 from hvcore_qemu.sections.machine import features_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
@@ -50,7 +52,7 @@ def _gic(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_domain
-def _tseg(domain: Domain, ctx: Context) -> Issues:
+def _tseg(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse a size of SMM's memory that cannot be had."""
     if ctx.caps is None or features_of(domain).tseg is None:
         return
@@ -227,7 +229,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 @rules.check_domain
-def _check(domain: Domain, ctx: Context) -> Issues:
+def _check(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse features that the machine or the binary does not have."""
     features = domain.features
     if features is None or ctx.caps is None:

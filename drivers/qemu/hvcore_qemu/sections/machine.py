@@ -44,7 +44,7 @@ def supports_acpi(domain: Domain, caps: QemuCapabilities) -> bool | None:
 
 
 @rules.post_parse_early
-def _emulator(domain: Domain, ctx: Context) -> Issues:
+def _emulator(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Choose the binary, and look up what it can do."""
     arch = os_of(domain).arch or ""
     if not domain.devices.emulator:
@@ -61,7 +61,7 @@ def _emulator(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_early
-def _machine(domain: Domain, ctx: Context) -> Issues:
+def _machine(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Choose the machine type, and replace an alias by the version it stands for."""
     if ctx.caps is None:
         return
@@ -96,7 +96,7 @@ def _acpi(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _check_machine(domain: Domain, ctx: Context) -> Issues:
+def _check_machine(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse what the binary cannot run at all."""
     if ctx.caps is None:
         return
@@ -118,7 +118,7 @@ def _check_machine(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _check_uefi(domain: Domain, ctx: Context) -> Issues:
+def _check_uefi(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """UEFI and ACPI need each other, in one direction or the other."""
     del ctx
     os = os_of(domain)
@@ -131,14 +131,14 @@ def _check_uefi(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _check_genid(domain: Domain, ctx: Context) -> Issues:
+def _check_genid(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse generation identifiers where the device is missing."""
     if ctx.caps is not None and domain.genid is not None and "vmgenid" not in ctx.caps:
         yield Issue.unsupported("this QEMU does not support the 'genid' capability")
 
 
 @rules.check_domain
-def _check_bios_serial(domain: Domain, ctx: Context) -> Issues:
+def _check_bios_serial(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Only SeaBIOS writes to the serial port; elsewhere ``graphics=off`` has other effects."""
     del ctx
     os = os_of(domain)
@@ -151,7 +151,7 @@ def _check_bios_serial(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _check_actions(domain: Domain, ctx: Context) -> Issues:
+def _check_actions(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse the actions that QEMU offers no way to carry out."""
     del ctx
     poweroff, reboot, crash = domain.on_poweroff, domain.on_reboot, domain.on_crash

@@ -13,10 +13,11 @@ from hvcore_qemu.machines import machine_of
 from hvcore_qemu.sections.machine import features_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.devices.disk import Disk
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
 
@@ -29,7 +30,7 @@ NVRAM_TYPES: Final = frozenset({"file", "block", "network"})
 
 
 @rules.check_domain
-def _check_boot(domain: Domain, ctx: Context) -> Issues:
+def _check_boot(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse ways of booting that QEMU does not have."""
     os = os_of(domain)
     if domain.bootloader or domain.bootloader_args:
@@ -45,7 +46,7 @@ def _check_boot(domain: Domain, ctx: Context) -> Issues:
         yield Issue.unsupported("shim is not supported by this QEMU binary")
 
 
-def _check_secure(domain: Domain) -> Issues:
+def _check_secure(domain: Domain) -> Iterator[Issue]:
     """Secure boot needs a machine whose flash only SMM can write."""
     os = os_of(domain)
     if not machine_of(domain).q35:

@@ -13,16 +13,17 @@ from hvcore_qemu.sections.machine import features_of
 from hvcore_qemu.sections.machine import supports_acpi
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
 
 
 @rules.check_domain
-def _check_sleep(domain: Domain, ctx: Context) -> Issues:
+def _check_sleep(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Only the power management controllers of PCs let sleep states be turned off."""
     del ctx
     pm = domain.pm

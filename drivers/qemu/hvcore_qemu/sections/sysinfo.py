@@ -14,17 +14,18 @@ from hvcore.xml.codecs import escape
 from hvcore_qemu.command import escape_comma
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.model.sysinfo import Table
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
 
 
 @rules.check_domain
-def _check_names(domain: Domain, ctx: Context) -> Issues:
+def _check_names(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Files of users live below ``opt/``; two places there are taken (QEMU's fw_cfg.rst)."""
     del ctx
     for info in domain.sysinfo:
