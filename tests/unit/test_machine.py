@@ -67,16 +67,20 @@ def test_adjusted_clock_becomes_variable(registry: Registry) -> None:
         ),
         (
             "<on_reboot>coredump-destroy</on_reboot>",
-            "unsupported configuration: Lifecycle event 'reboot' doesn't support "
-            "'coredump-destroy' action",
+            (
+                "unsupported configuration: Lifecycle event 'reboot' doesn't support "
+                "'coredump-destroy' action"
+            ),
         ),
         (
             "<on_crash>explode</on_crash>",
             "unsupported configuration: unknown on_crash action: explode",
         ),
         (
-            "<idmap><uid start='1' target='0' count='1'/><gid start='0' target='0' count='1'/>"
-            "</idmap>",
+            (
+                "<idmap><uid start='1' target='0' count='1'/><gid start='0' target='0' count='1'/>"
+                "</idmap>"
+            ),
             "unsupported configuration: You must map the root user of container",
         ),
         (
@@ -96,8 +100,8 @@ def test_refusals(registry: Registry, body: str, message: str) -> None:
         ("", "XML error: an os <type> must be specified"),
         (
             "<type>hvm</type><bootmenu enable='yes' timeout='65536'/>",
-            "unsupported configuration: invalid value for boot menu timeout, "
-            "must be in range [0,65535]",
+            ("unsupported configuration: invalid value for boot menu timeout, "
+            "must be in range [0,65535]"),
         ),
         ("<type>exe</type>", "XML error: init binary must be specified"),
         ("<type>hvm</type><nvram>/a</nvram>",
