@@ -22,8 +22,8 @@ def registry():
 def parse(registry, address, **rest):
     more = rest.get("more", "")
     domain = Pipeline(registry).parse(
-        "<domain type='test'><name>a</name><memory>1</memory><devices>"
-        f"<watchdog model='i6300esb'>{more}{address}</watchdog></devices></domain>"
+        "<domain type='test'><name>a</name><memory>1</memory><os><type>hvm</type></os>"
+        f"<devices><watchdog model='i6300esb'>{more}{address}</watchdog></devices></domain>"
     )
     return domain, domain.devices.watchdogs[0]
 
