@@ -39,13 +39,22 @@ def suite_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules([folder]))
 
 
+def has_data(name: str, data: Path) -> bool:
+    """Return whether there is data for the suite ``name``."""
+    return (data / name / _class_of(name).listing).is_file()
+
+
+def _class_of(name: str) -> type[Suite]:
+    found: type[Suite] = importlib.import_module(f"tests.conformance.suites.{name}").Cases
+    return found
+
+
 def open_suite(name: str, data: Path) -> Suite:
     """Return the suite ``name`` with the cases in ``data``.
 
     :raises FileNotFoundError: when the data is not there.
     """
-    suite: Suite = importlib.import_module(f"tests.conformance.suites.{name}").Cases(data)
-    return suite
+    return _class_of(name)(data)
 
 
 def known_gaps(name: str) -> set[str]:
@@ -107,12 +116,17 @@ class Suite(ABC):
     """The cases of one folder of the data."""
 
     name: ClassVar[str]
+    listing: ClassVar[str] = "cases.json"
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self.folder = data / self.name
-        rows = json.loads((self.folder / "cases.json").read_text("utf-8"))
-        self.cases: dict[str, dict[str, Any]] = {row["id"]: row for row in rows}
+        self.cases = self.rows()
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of the data's list by id."""
+        rows = json.loads((self.folder / self.listing).read_text("utf-8"))
+        return {row.get("id") or row["name"]: row for row in rows}
 
     @abstractmethod
     def check(self, case: dict[str, Any], progress: Progress) -> None:

@@ -19,7 +19,7 @@ def _suite(name: str) -> suites.Suite:
 def _cases() -> list[object]:
     found: list[object] = []
     for name in suites.suite_names():
-        if not (DATA / name / "cases.json").is_file():
+        if not suites.has_data(name, DATA):
             skip = pytest.mark.skip(reason=f"no data in {DATA / name} (see {suites.VARIABLE})")
             found.append(pytest.param(name, "", False, id=name, marks=skip))
             continue
@@ -42,6 +42,6 @@ def test_case(name: str, case_id: str, known_gap: bool) -> None:
 
 @pytest.mark.parametrize("name", suites.suite_names())
 def test_known_gaps_are_cases(name: str) -> None:
-    if not (DATA / name / "cases.json").is_file():
+    if not suites.has_data(name, DATA):
         pytest.skip(f"no data in {DATA / name} (see {suites.VARIABLE})")
     assert suites.known_gaps(name) - set(_suite(name).cases) == set()
