@@ -88,6 +88,9 @@ async def test_start_pause_resume_reset_destroy(host, tmp_path):
     await domain.resume()
     assert await domain.state() == (State.RUNNING, RunningReason.UNPAUSED)
     await domain.reset()
+    info = await domain.info()
+    assert (info.state, info.max_memory, info.vcpus) == (State.RUNNING, 65536, 1)
+    assert info.cpu_time > 0
     await domain.destroy()
     assert await domain.state() == (State.SHUTOFF, ShutoffReason.DESTROYED)
     assert await collect(stream, events.Stopped) == [

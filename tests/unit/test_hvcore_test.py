@@ -50,6 +50,9 @@ async def test_there_is_one_running_domain(host):
         1,
     )
     assert await domain.state() == (State.RUNNING, RunningReason.UNKNOWN)
+    info = await domain.info()
+    assert (info.max_memory, info.memory, info.vcpus) == (8388608, 2097152, 2)
+    assert info.cpu_time > 0
 
 
 async def test_a_life(host):
