@@ -6,9 +6,13 @@ they belong to; everything that adds one goes through :func:`insert_controller`.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 from typing import Final
 
+from hvcore.addresses.drive import SCSI_UNITS
+from hvcore.addresses.drive import DrivePlace
+from hvcore.addresses.drive import scsi_unit_exists
 from hvcore.model.devices.base import CcidAddress
 from hvcore.model.devices.base import DriveAddress
 from hvcore.model.devices.base import VirtioSerialAddress
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from hvcore.model.devices import Devices
     from hvcore.model.devices.base import Address
     from hvcore.model.devices.controller import ControllerType
+    from hvcore.model.devices.hostdev import Hostdev
 
 # A USB 2 controller comes with three USB 1.1 companions on the same ports.
 EHCI_COMPANIONS: Final = (("ich9-uhci1", 0), ("ich9-uhci2", 2), ("ich9-uhci3", 4))
@@ -131,6 +136,34 @@ def add_implicit_controllers(devices: Devices) -> None:
     _add_scsi_hostdev_controllers(devices)
 
 
+def next_scsi_place(devices: Devices) -> DrivePlace:
+    """Return the first place for a SCSI host device, on a controller that may have to be added."""
+    used = {
+        DrivePlace(place.controller or 0, place.bus or 0, place.target or 0, place.unit or 0)
+        for place in (
+            *(disk.address for disk in devices.disks if disk.bus == "scsi"),
+            *(hostdev.address for hostdev in devices.hostdevs if _is_scsi(hostdev)),
+        )
+        if isinstance(place, DriveAddress)
+    }
+    models = {each.index: each.model for each in devices.controllers if each.type == "scsi"}
+    places = (
+        DrivePlace(index, 0, 0, unit) for index in itertools.count() for unit in range(SCSI_UNITS)
+    )
+    return next(
+        place
+        for place in places
+        if place not in used
+        and (
+            place.controller not in models or scsi_unit_exists(models[place.controller], place.unit)
+        )
+    )
+
+
+def _is_scsi(hostdev: Hostdev) -> bool:
+    return hostdev.mode == "subsystem" and hostdev.type == "scsi"
+
+
 def _last_drive_controller(addresses: Iterable[Address | None]) -> int:
     return max(
         (each.controller or 0 for each in addresses if isinstance(each, DriveAddress)), default=-1
@@ -153,7 +186,7 @@ def _add_smartcard_controllers(devices: Devices) -> None:
 def _add_scsi_hostdev_controllers(devices: Devices) -> None:
     last, model = -1, None
     for hostdev in devices.hostdevs:
-        if hostdev.mode != "subsystem" or hostdev.type != "scsi":
+        if not _is_scsi(hostdev):
             continue
         address = hostdev.address
         index = address.controller or 0 if isinstance(address, DriveAddress) else 0

@@ -11,6 +11,7 @@ from hvcore.addresses.controllers import add_implicit_controllers
 from hvcore.addresses.controllers import add_usb_controller
 from hvcore.addresses.controllers import find_controller
 from hvcore.addresses.controllers import insert_controller
+from hvcore.addresses.controllers import next_scsi_place
 from hvcore.capabilities import Capabilities
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import CcwAddress
@@ -488,3 +489,45 @@ def test_implicit_controllers_reach_up_to_the_last_one_in_use():
     add_implicit_controllers(domain.devices)
     scsi = [each.index for each in domain.devices.controllers if each.type == "scsi"]
     assert scsi == [0, 1, 2]
+
+
+def test_scsi_host_devices_go_where_no_disk_is():
+    domain = parse(
+        "pc",
+        "<controller type='scsi' index='0' model='lsisas1068'/>"
+        "<disk><target dev='sda' bus='scsi'/></disk><disk><target dev='sdb' bus='scsi'/></disk>",
+    )
+    first, second = domain.devices.disks
+    assert next_scsi_place(domain.devices) == (0, 0, 0, 0)
+    first.address = DriveAddress(unit=0)
+    assert next_scsi_place(domain.devices) == (0, 0, 0, 1)
+    second.address = DriveAddress(unit=1)  # the controller's last
+    assert next_scsi_place(domain.devices) == (1, 0, 0, 0)
+
+
+def modules(slots, *addresses):
+    domain = Pipeline(REGISTRY).parse(
+        "<domain type='kvm'><name>guest</name>"
+        f"<maxMemory slots='{slots}'>4194304</maxMemory><memory>1048576</memory><devices>"
+        + "".join(
+            f"<memory model='dimm'><target><size>524288</size></target>{address}</memory>"
+            for address in addresses
+        )
+        + "</devices></domain>"
+    )
+    addresses_of(domain)
+    return [each.address.slot for each in domain.devices.memories]
+
+
+def addresses_of(domain):
+    addresses.assign(domain, Capabilities(names=QEMU, arch="x86_64"), new_domain=True)
+
+
+def test_memory_modules_take_the_free_slots():
+    assert modules(3, "", "<address type='dimm' slot='0'/>", "") == [1, 0, 2]
+
+
+def test_more_memory_modules_than_slots():
+    with pytest.raises(ValidationFailed) as caught:
+        modules(1, "", "")
+    assert str(caught.value) == "internal error: failed to find an empty memory slot"

@@ -1,7 +1,8 @@
 """How each kind of device plugs into PCI, as tables by model.
 
-Four ways cover them all: not at all, as a conventional PCI device, as PCI Express where the
-machine has it, and as virtio, which is either. *Transitional* virtio devices still have the
+Four ways cover nearly all: not at all, as a conventional PCI device, as PCI Express where the
+machine has it, and as virtio, which is either. Two more are for parts of the chipset, which sit
+on the root bus itself. *Transitional* virtio devices still have the
 legacy interface, which exists on conventional PCI only.
 """
 
