@@ -76,6 +76,7 @@ def test_wheel_works_in_an_empty_environment(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    assert hvcore.__version__ in run(str(python.with_name("hv")), "--version")
     # Both would be hidden by folders named as they are at an import root.
     run(str(python), "-c", "import qemu.qmp, test.support")
     assert run(str(python), "-c", "import hvcore; print(hvcore.__version__)") == (
