@@ -244,6 +244,7 @@ class QemuDriver(Driver):
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
         from hvcore_qemu import command  # noqa: PLC0415
+        from hvcore_qemu.launch import short_name  # noqa: PLC0415
         from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
         from hvcore_qemu.prepare import prepare  # noqa: PLC0415
         from hvcore_qemu.resources import Resources  # noqa: PLC0415
@@ -253,7 +254,7 @@ class QemuDriver(Driver):
         domain.id = record.id
         caps = await self.qemu_capabilities(domain)
         folder = self._directory.runtime(record.uuid)
-        resources = Resources(domain_dir=str(folder))
+        resources = Resources(domain_dir=str(folder), short_name=short_name(domain))
         resources.monitor_fd = host.monitor(str(folder / "monitor.sock"))
         prepare(
             Preparation(
@@ -263,6 +264,7 @@ class QemuDriver(Driver):
                 host=host,
                 registry=self.registry,
                 resources=resources,
+                info=self.host(),
             )
         )
         plan = command.build(domain, caps, self.config, resources, self.registry)
@@ -567,6 +569,7 @@ class QemuDriver(Driver):
     async def lower(self, definition: Definition) -> str:
         """Return environment and command line as a line for a shell."""
         from hvcore_qemu import command  # noqa: PLC0415 - see plan
+        from hvcore_qemu.launch import short_name  # noqa: PLC0415
         from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
         from hvcore_qemu.prepare import prepare  # noqa: PLC0415
         from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415
@@ -576,7 +579,7 @@ class QemuDriver(Driver):
         caps = await self.qemu_capabilities(domain)
         host = PretendHost()
         folder = f"{self.config.lib_dir}/domain--1-{domain.name}"
-        resources = Resources(domain_dir=folder)
+        resources = Resources(domain_dir=folder, short_name=short_name(domain))
         resources.monitor_fd = host.monitor(f"{folder}/monitor.sock")
         prepare(
             Preparation(
@@ -586,6 +589,7 @@ class QemuDriver(Driver):
                 host=host,
                 registry=self.registry,
                 resources=resources,
+                info=self.host(),
             )
         )
         plan = command.build(domain, caps, self.config, resources, self.registry)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
+from hvcore.model.types import NodeSet
 from hvcore_qemu.resources import Tap
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
     from hvcore_qemu.resources import FdGroup
@@ -45,6 +48,8 @@ _IFF_UP: Final = 0x1
 _VHOST_VSOCK_SET_GUEST_CID: Final = 0x4008AF60
 _FIRST_CID: Final = 3
 _IFNAMSIZ: Final = 16
+_NUMAD: Final = "/usr/bin/numad"
+_NUMAD_PATIENCE: Final = 60  # seconds; it measures the load of all nodes first
 
 
 class RealHost:
@@ -77,6 +82,27 @@ class RealHost:
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
+
+    # -- NUMA ---------------------------------------------------------------------------
+
+    def numa_nodes(self) -> Mapping[int, NodeSet] | None:
+        return None
+
+    def numa_advice(self, *, vcpus: int, memory: int) -> NodeSet | None:
+        try:
+            answer = subprocess.run(
+                [_NUMAD, "-w", f"{vcpus}:{memory}"],
+                stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=_NUMAD_PATIENCE,
+            ).stdout  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise DriverError(
+                "Failed to query numad for the advisory nodeset", kind=ErrorClass.OPERATION_FAILED
+            ) from error
+        text = answer.decode("ascii", "replace")
+        try:
+            return NodeSet.parse(text)
+        except ValueError as error:
+            raise DriverError(str(error), kind=ErrorClass.INVALID_ARG) from error
 
     # -- character devices --------------------------------------------------------------
 
