@@ -5,8 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from hvcore.errors import ValidationFailed
+from hvcore.model.blkiotune import BlkioTune
+from hvcore.model.cputune import CpuTune
 from hvcore.model.devices import Devices
 from hvcore.model.domain import Domain
+from hvcore.model.memory import MemoryTuning
 from hvcore.registry import Registry
 from hvcore_qemu.capabilities import QemuCapabilities
 from hvcore_qemu.command import Command
@@ -133,3 +137,20 @@ def test_the_sandbox(work, setting, value):
 def test_paths_have_the_start_of_the_name(work):
     work.domain.name = "ä" * 30
     assert short_name(work.domain) == "-1-" + "ä" * 20
+
+
+@pytest.mark.parametrize(
+    ("tuning", "what"),
+    [
+        ({"memtune": MemoryTuning(hard_limit=1024)}, "Memory tuning is"),
+        ({"blkiotune": BlkioTune(weight=500)}, "Block I/O tuning is"),
+        ({"cputune": CpuTune(emulator_quota=-1)}, "CPU tuning is"),
+    ],
+)
+def test_a_session_has_no_control_groups(work, tuning, what):
+    for name, value in tuning.items():
+        setattr(work.domain, name, value)
+    base.check(work)
+    work.config = attrs.evolve(work.config, privileged=False)
+    with pytest.raises(ValidationFailed, match=f"{what} not available in session mode"):
+        base.check(work)

@@ -32,6 +32,7 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.clock:prepare",
     "devices.vsock:prepare",
     "sections.memory:align_sizes",
+    "sections.base:check",
 )
 """``module:function`` of each family that has something to prepare, in libvirt's order."""
 

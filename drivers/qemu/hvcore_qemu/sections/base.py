@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
+from hvcore.errors import Issue
+from hvcore.errors import ValidationFailed
+from hvcore.model.memory import UNLIMITED
 from hvcore.rules.base import Rules
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.extensions import CommandLine
 from hvcore_qemu.extensions import Deprecation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvcore.model.domain import Domain
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
 
@@ -31,6 +38,13 @@ _DEPRECATIONS: Final[dict[str, dict[str, Any]]] = {
 }
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
+_SINGLE_GRAPHICS: Final = frozenset({"sdl", "vnc", "spice", "egl-headless", "dbus", "rdp"})
+_BANDWIDTH: Final = tuple(
+    f"{scope}{value}"
+    for scope in ("", "global_", "emulator_", "iothread_")
+    for value in ("period", "quota")
+)
+
 rules = Rules()
 
 
@@ -43,6 +57,36 @@ def prepare(work: Preparation) -> None:
         value = work.host.env(name)
         if value is not None:
             resources.variables[name] = value
+
+
+def check(work: Preparation) -> None:
+    """Refuse what only the command line as a whole shows to be impossible.
+
+    :raises ValidationFailed: when something of it is there.
+    """
+    issues = [] if work.config.privileged else list(_session_issues(work.domain))
+    servers = Counter(graphics.type for graphics in work.domain.devices.graphics)
+    if any(count > 1 and kind in _SINGLE_GRAPHICS for kind, count in servers.items()):
+        issues.append(
+            Issue.unsupported(
+                "only 1 graphics device of each type (sdl, vnc, spice, headless, dbus, rdp) "
+                "is supported"
+            )
+        )
+    if issues:
+        raise ValidationFailed(issues)
+
+
+def _session_issues(domain: Domain) -> Iterator[Issue]:
+    """Yield what needs control groups, which an unprivileged manager has none of."""
+    memory, block, cpu = domain.memtune, domain.blkiotune, domain.cputune
+    limits = memory and (memory.hard_limit, memory.soft_limit, memory.swap_hard_limit)
+    if limits and any(limit not in (None, UNLIMITED) for limit in limits):
+        yield Issue.unsupported("Memory tuning is not available in session mode")
+    if block and block.weight:
+        yield Issue.unsupported("Block I/O tuning is not available in session mode")
+    if cpu and (cpu.shares is not None or any(getattr(cpu, name) for name in _BANDWIDTH)):
+        yield Issue.unsupported("CPU tuning is not available in session mode")
 
 
 def environment(cmd: Command) -> None:
