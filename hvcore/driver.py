@@ -268,8 +268,7 @@ class Driver(abc.ABC):
         pipeline = self.pipeline()
         domain = pipeline.parse(xml, strict=strict)
         context = await self.context(domain, new=True)
-        pipeline.post_parse(domain, context)
-        return pipeline.seal(domain, context)
+        return pipeline.finish(domain, context, xml)
 
     @final
     def restore(self, xml: str | bytes) -> Definition:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
@@ -23,6 +24,7 @@ from hvcore.rules.base import Rules
 from hvcore.rules.table import CORE
 from hvcore.xml.context import FormatContext
 from hvcore.xml.context import ParseContext
+from hvcore.xml.fields import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,10 +138,12 @@ class Pipeline:
         :raises XmlSyntaxError: when the text is not acceptable XML.
         :raises ValidationFailed: when a value cannot be read; holds all such.
         """
+        from hvcore.xml.reader import control_characters  # noqa: PLC0415 - see below
         from hvcore.xml.reader import read  # noqa: PLC0415 - formatting alone never needs lxml
 
         root = read(xml, "domain")
         ctx = ParseContext(strict=strict)
+        ctx.issues += control_characters(root)
         domain: Domain = self.registry.binding.parse(Domain, root, ctx)
         _stop_at(ctx.issues)
         return domain
@@ -159,14 +163,14 @@ class Pipeline:
         def complete(domain: Domain, device: Any) -> list[Issue]:
             found: list[Issue] = []
             for rule in rules.get(type(device), ()):
-                found += rule(domain, device, ctx) or ()
+                found += _at(device, rule(domain, device, ctx))
             return found
 
         ctx.complete = complete
         for device in domain.devices.walk():
             issues += complete(domain, device)
         for owner, feature in self._features(domain):
-            issues += feature.run(feature.post_parses, domain, owner, ctx)
+            issues += _at(owner, feature.run(feature.post_parses, domain, owner, ctx))
         _stop_at(issues)
         _run(self.rules.late, domain, ctx, issues)
         for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
@@ -186,13 +190,13 @@ class Pipeline:
         rules = self.rules.checks
         for device in domain.devices.walk():
             for rule in rules.get(type(device), ()):
-                issues += rule(domain, device, ctx) or ()
+                issues += _at(device, rule(domain, device, ctx))
         _run(self.rules.domain_checks[driver_checks:], domain, ctx, issues)
         for owner, feature in self._features(domain):
-            issues += feature.run(feature.checks, domain, owner, ctx)
+            issues += _at(owner, feature.run(feature.checks, domain, owner, ctx))
             if ctx.caps is not None:
                 refusal = feature.refusal(ctx.driver, ctx.caps)
-                issues += [refusal] if refusal else []
+                issues += _at(owner, [refusal] if refusal else [])
         for found in self.registry.manager.hook.hv_validate(domain=domain, ctx=ctx):
             issues += found or ()
         return issues
@@ -206,14 +210,27 @@ class Pipeline:
         :raises ValidationFailed: with every issue of the stage that failed.
         """
         domain = self.parse(xml, strict=strict)
-        self.post_parse(domain, ctx)
-        if validate:
-            _stop_at(self.validate(domain, ctx))
+        self.finish(domain, ctx, xml, validate=validate)
         return domain
+
+    def finish(
+        self, domain: Domain, ctx: Context, xml: str | bytes, *, validate: bool = True
+    ) -> Definition:
+        """Return the sealed definition of a domain just parsed from ``xml``.
+
+        :raises ValidationFailed: with every issue of the stage that failed, each with its line.
+        """
+        try:
+            self.post_parse(domain, ctx)
+            if validate:
+                _stop_at(self.validate(domain, ctx))
+        except ValidationFailed as error:
+            raise ValidationFailed(_located(error.issues, xml)) from None
+        return Definition(domain, self.registry)
 
     def define(self, xml: str | bytes, ctx: Context, *, strict: bool = False) -> Definition:
         """Return the sealed definition of ``xml``; raises as :meth:`load`."""
-        return Definition(self.load(xml, ctx, strict=strict), self.registry)
+        return self.finish(self.parse(xml, strict=strict), ctx, xml)
 
     def seal(self, domain: Domain, ctx: Context) -> Definition:
         """Return the sealed definition of a changed clone, validated anew.
@@ -240,7 +257,7 @@ def unclaimed(domain: Domain) -> list[Issue]:
     Such a domain can be kept and rewritten, but not started: nobody knows what is missing.
     """
     issues = []
-    for owner in (domain, domain.devices, *domain.devices.walk()):
+    for owner in _elements(domain):
         for path, (attributes, elements) in owner.unclaimed.items():
             where = "/".join(filter(None, (owner.spec.tag, path)))
             names = [f"attribute '{name}'" for name in attributes]
@@ -250,6 +267,52 @@ def unclaimed(domain: Domain) -> list[Issue]:
                 for name in names
             ]
     return issues
+
+
+def _elements(owner: Element) -> Iterator[Element]:
+    """Yield ``owner`` and every element below it, extensions included."""
+    yield owner
+    for name, spec in fields_of(type(owner)):
+        if spec.kind in ("child", "children", "choice"):
+            value = getattr(owner, name)
+            for item in value if isinstance(value, list) else (value,):
+                if item is not None:
+                    yield from _elements(item)
+    for extension in owner.extensions():
+        yield from _elements(extension)
+
+
+def _at(owner: Element, issues: Issues) -> list[Issue]:
+    """Return ``issues``, those without a line placed at ``owner``."""
+    return [
+        issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
+        for issue in issues or ()
+    ]
+
+
+def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
+    """Return ``issues`` with lines and absolute paths, looked up in the document again.
+
+    Only failures pay for this: rules know their element's line at most, and give a path relative
+    to it where they mean something inside.
+    """
+    from hvcore.xml.reader import read  # noqa: PLC0415 - only when a document failed
+
+    root = read(xml, "domain")
+    at_line: dict[int | None, Any] = {}
+    for element in root.iter():
+        at_line.setdefault(element.sourceline, element)
+    found = []
+    for issue in issues:
+        element, tail = at_line.get(issue.line, root), ""
+        if issue.path is not None and not issue.path.startswith("/"):
+            steps, _, attribute = issue.path.partition("@")
+            inner = element.find(steps.rstrip("/")) if steps else element
+            element = element if inner is None else inner
+            tail = f"/@{attribute}" if attribute else ""
+        path = element.getroottree().getpath(element) + tail
+        found.append(attrs.evolve(issue, line=element.sourceline, path=path))
+    return found
 
 
 def _run(rules: Iterable[Any], domain: Domain, ctx: Context, issues: list[Issue]) -> None:

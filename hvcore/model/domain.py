@@ -150,6 +150,10 @@ class Domain(Element):
             ctx.issue(el, "missing name information", kind=ErrorClass.NO_NAME)
         if self.title is not None and "\n" in self.title:
             ctx.issue(el, "Domain title can't contain newlines")
+        for tag in ("name", "uuid"):
+            # libvirt silently takes the first; which domain is meant must not be a guess.
+            if len(el.findall(tag)) > 1:
+                ctx.issue(el.findall(tag)[1], f"element '{tag}' appears twice")
         if len(el.findall("genid")) > 1:
             ctx.issue(el, "element 'genid' can only appear once")
         if len(el.findall("resource")) > 1:

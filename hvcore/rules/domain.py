@@ -20,9 +20,9 @@ rules = Rules()
 def _identity(domain: Domain, ctx: Context) -> Issues:
     """Refuse names that libvirt refuses, and generate what identifies the domain."""
     if "/" in domain.name:
-        yield Issue.xml(f"name {domain.name} cannot contain '/'")
+        yield Issue.xml(f"name {domain.name} cannot contain '/'", path="name")
     if any(ord(c) < 32 for c in domain.name):
-        yield Issue.xml("invalid char in name")
+        yield Issue.xml("invalid char in name", path="name")
     if not domain.uuid:
         domain.uuid = _new_uuid(ctx)
         domain.uuid_generated = True

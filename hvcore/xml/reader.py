@@ -16,6 +16,7 @@ from lxml import etree
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import Issue
 from hvcore.errors import XmlSyntaxError
 
 if TYPE_CHECKING:
@@ -108,3 +109,37 @@ def _syntax_error(error: etree.XMLSyntaxError, data: bytes, source: str) -> XmlS
         text = text[start : start + 78]
         shown = f"\n{text}\n{'-' * max(0, (column or 1) - start - 1)}^"
     return XmlSyntaxError(f"({source}):{line}: {message}{shown}", line=line)
+
+
+_PROSE: Final = frozenset({"description", "title", "cmdline", "bootloader_args", "metadata"})
+"""Elements whose text may run over several lines."""
+
+
+def control_characters(root: XmlElement) -> list[Issue]:
+    """Return an issue for each line break inside a value.
+
+    No path, name or identifier holds one; in a log, a status file or a command line it would
+    pretend to be a line of its own. Attributes get them only by character references.
+    """
+    issues = []
+    for text in root.xpath("//*[not(*)]/text()[contains(., '\n')] | //@*[contains(., '\n')]"):
+        element = text.getparent()
+        if text.is_attribute:
+            where, path = f"attribute '{text.attrname}' of element '{element.tag}'", text.attrname
+        elif text.strip() and not _is_prose(element):
+            where, path = f"element '{element.tag}'", None
+        else:
+            continue
+        issues.append(
+            Issue(
+                f"invalid line break in {where}",
+                ErrorClass.XML_DETAIL,
+                path=element.getroottree().getpath(element) + (f"/@{path}" if path else ""),
+                line=element.sourceline,
+            )
+        )
+    return issues
+
+
+def _is_prose(element: XmlElement) -> bool:
+    return element.tag in _PROSE or any(e.tag in _PROSE for e in element.iterancestors())
