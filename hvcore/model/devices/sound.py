@@ -15,9 +15,7 @@ from hvcore.xml.fields import attr
 from hvcore.xml.fields import children
 from hvcore.xml.fields import element
 
-SoundModel = Literal[
-    "sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "ich7", "virtio"
-]
+SoundModel = Literal["sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "ich7", "virtio"]
 CodecType = Literal["duplex", "micro", "output"]
 
 
