@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from hvcore.model.devices.base import Device
 
 
-@element("devices")
+@element("devices", paired=True)
 class Devices(Element):
     """All devices of a domain."""
 
