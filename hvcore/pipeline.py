@@ -317,7 +317,7 @@ def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
 
 def _run(rules: Iterable[Any], domain: Domain, ctx: Context, issues: list[Issue]) -> None:
     for rule in rules:
-        found: Issues = rule(domain, ctx)
+        found: Issues | None = rule(domain, ctx)
         issues += found or ()
 
 

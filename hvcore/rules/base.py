@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Context
     from hvcore.xml.fields import Element
 
-Issues = Iterable[Issue] | None
-DomainRule = Callable[["Domain", "Context"], Issues]
-DeviceRule = Callable[["Domain", Any, "Context"], Issues]
+Issues = Iterable[Issue]
+"""What rules that may find something return; others return None."""
+DomainRule = Callable[["Domain", "Context"], Issues | None]
+DeviceRule = Callable[["Domain", Any, "Context"], Issues | None]
 
 _D = TypeVar("_D", bound=DomainRule)
 _V = TypeVar("_V", bound=DeviceRule)

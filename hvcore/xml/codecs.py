@@ -67,6 +67,9 @@ STR: Final = Codec("string", escaped=True)
 NONEMPTY: Final = Codec("string", convert=lambda text: text or None, escaped=True)
 """Any text; the empty one counts as absent, as in all of libvirt's XPath look-ups."""
 
+IGNORED: Final = Codec("ignored", convert=lambda text: None)  # noqa: ARG005 - whatever it is
+"""Read and forgotten, where libvirt accepts an attribute that it never looks at."""
+
 
 def ENUM(literal: Any) -> Codec:  # noqa: N802 - codecs read like types in declarations
     """Return the codec of a ``Literal[...]`` alias: exactly its spellings, nothing else."""

@@ -10,6 +10,7 @@ class QemuConfig:
     """Settings of one connection.
 
     :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
+    :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none.
     :ivar tls_x509_verify: whether clients must show certificates.
     :ivar security_model: security driver of labels that name none.
     :ivar set_process_name: show the guest's name in the list of processes.
@@ -44,6 +45,8 @@ class QemuConfig:
     spice_sasl: bool = False
     spice_sasl_dir: str | None = None
     spice_auto_unix_socket: bool = False
+    rdp_listen: str = "127.0.0.1"
+    qemu_rdp: str | None = "/usr/bin/qemu-rdp"
     chardev_tls: bool = False
     chardev_tls_x509_cert_dir: str = "/etc/pki/libvirt-chardev"
     chardev_tls_x509_verify: bool = False

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from hvcore_qemu.resources import Resources
 
 STEPS: Final[tuple[str, ...]] = (
+    "devices.graphics:prepare",
     "sections.base:prepare",
     "sections.numa:prepare",
     "sections.os:prepare_boot_order",
+    "devices.graphics:prepare_secrets",
     "devices.video:prepare",
     "sections.clock:prepare",
     "devices.vsock:prepare",

@@ -11,10 +11,12 @@ import itertools
 import os
 import time
 from typing import TYPE_CHECKING
+from typing import Final
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore_qemu.resources import FdGroup
+from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import NetworkPort
 from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from hvcore.model.types import NodeSet
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
+
+_PORTS: Final[dict[GraphicsServer, int]] = {
+    "vnc": 5900, "vnc-websocket": -1, "spice": 5901, "spice-tls": 5902, "rdp": 3389,
+}  # fmt: skip
+"""What libvirt shows for ports that it would choose."""
 
 
 class PretendHost:
@@ -156,6 +163,16 @@ class PretendHost:
 
     def render_node(self) -> str | None:
         return "/dev/dri/renderD128"
+
+    def graphics_port(self, server: GraphicsServer) -> int:
+        return _PORTS[server]
+
+    def network_address(self, network: str) -> str:
+        del network
+        raise HvError(
+            "network-based listen isn't possible, network driver isn't present",
+            kind=ErrorClass.CONFIG_UNSUPPORTED,
+        )
 
     def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
         del device, cancel_path

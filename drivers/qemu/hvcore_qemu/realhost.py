@@ -25,6 +25,12 @@ from hvcore.errors import HvError
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
+from hvcore_qemu.ports import DISPLAYS
+from hvcore_qemu.ports import RDP
+from hvcore_qemu.ports import WEBSOCKETS
+from hvcore_qemu.ports import PortPool
+from hvcore_qemu.ports import PortRange
+from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import Tap
 
 if TYPE_CHECKING:
@@ -51,23 +57,38 @@ _IFNAMSIZ: Final = 16
 _NUMAD: Final = "/usr/bin/numad"
 _NUMAD_PATIENCE: Final = 60  # seconds; it measures the load of all nodes first
 
+_PORTS: Final[dict[GraphicsServer, PortRange]] = {
+    "vnc": DISPLAYS,
+    "spice": DISPLAYS,
+    "spice-tls": DISPLAYS,
+    "vnc-websocket": WEBSOCKETS,
+    "rdp": RDP,
+}
+_POOL: Final = PortPool()
+"""Ports are the host's, whichever connection chooses one."""
+
 
 class RealHost:
     """Implements :class:`hvcore_qemu.resources.Host` by opening things.
 
     :ivar opened: every descriptor opened so far.
+    :ivar ports: every port chosen so far.
     :ivar monitor_path: where the monitor listens.
     """
 
     def __init__(self) -> None:
         self.opened: list[int] = []
+        self.ports: list[int] = []
         self.monitor_path: Path | None = None
 
     def close(self) -> None:
-        """Close everything that was opened."""
+        """Close everything that was opened; servers that started keep their ports themselves."""
         for descriptor in self.opened:
             os.close(descriptor)
         self.opened.clear()
+        for port in self.ports:
+            _POOL.give_back(port)
+        self.ports.clear()
 
     # -- time, chance, environment ------------------------------------------------------
 
@@ -234,6 +255,18 @@ class RealHost:
             if os.access(node, os.R_OK | os.W_OK):
                 return str(node)
         return None
+
+    def graphics_port(self, server: GraphicsServer) -> int:
+        port = _POOL.take(_PORTS[server])
+        self.ports.append(port)
+        return port
+
+    def network_address(self, network: str) -> str:
+        del network
+        raise HvError(
+            "network-based listen isn't possible, network driver isn't present",
+            kind=ErrorClass.CONFIG_UNSUPPORTED,
+        )
 
     def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
         return self._open(device, os.O_RDWR), self._open(cancel_path, os.O_WRONLY)

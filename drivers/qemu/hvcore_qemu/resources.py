@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import Literal
 from typing import Protocol
 
 import attrs
@@ -64,6 +65,9 @@ class NetworkPort:
 
     network_xml: str
     port_xml: str
+
+
+GraphicsServer = Literal["vnc", "vnc-websocket", "spice", "spice-tls", "rdp"]
 
 
 class Host(Protocol):
@@ -177,6 +181,18 @@ class Host(Protocol):
 
     def render_node(self) -> str | None:
         """Return the first usable DRM render node."""
+
+    def graphics_port(self, server: GraphicsServer) -> int:
+        """Return a free port for a server of displays, and keep it.
+
+        :raises HvError: when all ports of the configured range are in use.
+        """
+
+    def network_address(self, network: str) -> str:
+        """Return the address of the host on a virtual network.
+
+        :raises HvError: when there is no such network, or it has none.
+        """
 
     def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:
         """Return descriptors of a TPM and of its cancel file."""

@@ -14,6 +14,7 @@ from hvcore.model.devices.controller import Controller
 from hvcore.model.devices.crypto import Crypto
 from hvcore.model.devices.disk import Disk
 from hvcore.model.devices.filesystem import Filesystem
+from hvcore.model.devices.graphics import GRAPHICS
 from hvcore.model.devices.graphics import Graphics
 from hvcore.model.devices.hostdev import Hostdev
 from hvcore.model.devices.hub import Hub
@@ -38,6 +39,7 @@ from hvcore.model.devices.vsock import Vsock
 from hvcore.model.devices.watchdog import Watchdog
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import children
+from hvcore.xml.fields import choice
 from hvcore.xml.fields import element
 from hvcore.xml.fields import text
 
@@ -64,7 +66,7 @@ class Devices(Element):
     channels: list[Channel] = children("channel", Channel)
     inputs: list[Input] = children("input", Input)
     tpms: list[Tpm] = children("tpm", Tpm)
-    graphics: list[Graphics] = children("graphics", Graphics)
+    graphics: list[Graphics] = choice("graphics", "@type", GRAPHICS, many=True)
     sounds: list[Sound] = children("sound", Sound)
     audios: list[Audio] = children("audio", Audio)
     videos: list[Video] = children("video", Video)

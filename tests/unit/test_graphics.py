@@ -1,0 +1,275 @@
+"""<graphics>: reading and writing, rules, and what QEMU is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvcore.errors import ValidationFailed
+from hvcore_qemu.devices import graphics
+from tests.unit.qemu_family import Family
+
+AUDIO = "<audio id='1' type='none'/>"
+
+
+@pytest.fixture(scope="module")
+def family():
+    return Family(
+        "graphics",
+        caps=("vnc", "spice", "sdl", "egl-headless", "display-dbus", "spice-gl",
+              "spice-rendernode", "egl-headless.rendernode"),
+    )  # fmt: skip
+
+
+def argv(family, xml, **config):
+    return family.plan(
+        xml + AUDIO,
+        prepare=(graphics.prepare, graphics.prepare_secrets),
+        command=(graphics.display_none, graphics.command),
+        **config,
+    ).argv[1:]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "<graphics type='vnc'/>",
+            "<graphics type='vnc' port='-1' autoport='yes'><listen type='address'/></graphics>",
+        ),
+        (
+            "<graphics type='vnc' port='5903' listen='::1' websocket='5700' passwd='secret'/>",
+            (
+                "<graphics type='vnc' port='5903' autoport='no' websocket='5700' listen='::1'>"
+                "<listen type='address' address='::1'/></graphics>"
+            ),
+        ),
+        (
+            (
+                "<graphics type='vnc' socket='/s'><listen type='address' address='1.2.3.4'/>"
+                "</graphics>"
+            ),
+            "<graphics type='vnc' socket='/s'><listen type='socket' socket='/s'/></graphics>",
+        ),
+        (
+            "<graphics type='spice' autoport='no'/>",
+            "<graphics type='spice'><listen type='none'/></graphics>",
+        ),
+        (
+            (
+                "<graphics type='spice' autoport='yes' port='5'><channel name='inputs' mode='any'/>"
+                "<channel name='inputs' mode='secure'/><channel name='main' mode='insecure'/>"
+                "</graphics>"
+            ),
+            (
+                "<graphics type='spice' autoport='yes'><listen type='address'/>"
+                "<channel name='main' mode='insecure'/><channel name='inputs' mode='secure'/>"
+                "</graphics>"
+            ),
+        ),
+        (
+            "<graphics type='rdp' autoport='yes'/>",
+            "<graphics type='rdp' port='0' autoport='yes'><listen type='address'/></graphics>",
+        ),
+        (
+            "<graphics type='sdl' fullscreen='no' display=':1'><gl enable='yes'/></graphics>",
+            "<graphics type='sdl' display=':1'><gl enable='yes'/></graphics>",
+        ),
+    ],
+)
+def test_documents_become_complete(family, before, after):
+    assert family.rewritten(before) == after
+
+
+def test_passwords_are_shown_on_request_only(family):
+    xml = (
+        "<graphics type='vnc' port='-1' autoport='yes' passwd='p'"
+        " passwdValidTo='2010-04-09T15:51:01' connected='keep'><listen type='address'/></graphics>"
+    )
+    assert family.rewritten(xml, secure=True) == xml
+    assert "passwd=" not in family.rewritten(xml)
+
+
+def test_a_running_domain_keeps_its_ports(family):
+    xml = (
+        "<graphics type='vnc' port='5907' autoport='yes' listen='10.0.0.1'>"
+        "<listen type='network' address='10.0.0.1' network='n'/></graphics>"
+    )
+    assert family.rewritten(xml, active=True) == xml
+    assert family.rewritten(xml) == (
+        "<graphics type='vnc' port='-1' autoport='yes'>"
+        "<listen type='network' network='n'/></graphics>"
+    )
+
+
+def test_migration_leaves_out_what_settings_chose(family):
+    domain, _ = family.read("<graphics type='spice' port='5900'/>")
+    listen = domain.devices.graphics[0].listens[0]
+    listen.address, listen.from_config = "127.0.0.1", True
+    assert "127.0.0.1" in family.written(domain)
+    assert family.written(domain, migratable=True) == (
+        "<graphics type='spice' port='5900' autoport='no'/>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        (
+            (
+                "<graphics type='vnc' listen='1.1.1.1'><listen type='address' address='2.2.2.2'/>"
+                "</graphics>"
+            ),
+            (
+                "unsupported configuration: graphics 'listen' attribute '1.1.1.1' must match"
+                " 'address' attribute of first listen element (found '2.2.2.2')"
+            ),
+        ),
+        (
+            "<graphics type='vnc'><listen type='address' network='n'/></graphics>",
+            "XML error: 'network' attribute is valid only for listen type 'network'",
+        ),
+        (
+            "<graphics type='vnc' passwd='x' connected='fail'/>",
+            "unsupported configuration: VNC supports connected='keep' only",
+        ),
+        (
+            "<graphics type='vnc' passwd='x' passwdValidTo='tomorrow'/>",
+            (
+                "internal error: cannot parse password validity time 'tomorrow', expect"
+                " YYYY-MM-DDTHH:MM:SS"
+            ),
+        ),
+        (
+            "<graphics type='spice'><gl rendernode='/r'/></graphics>",
+            "XML error: Missing required attribute 'enable' in element 'gl'",
+        ),
+        (
+            "<graphics type='gtk'/>",
+            "XML error: Invalid value for attribute 'type' in element 'graphics': 'gtk'.",
+        ),
+    ],
+)
+def test_the_parser_refuses(family, xml, message):
+    with pytest.raises(ValidationFailed) as caught:
+        family.read(xml)
+    assert str(caught.value.issues[0]) == message
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        (
+            "<graphics type='vnc'><listen type='network'/></graphics>",
+            "XML error: 'network' attribute is required for listen type 'network'",
+        ),
+        (
+            "<graphics type='vnc'><audio id='7'/></graphics>",
+            "XML error: no audio device with ID 7",
+        ),
+        (
+            "<graphics type='rdp'><listen type='none'/></graphics>",
+            (
+                "unsupported configuration: listen type 'none' is not available for graphics type"
+                " 'rdp'"
+            ),
+        ),
+        (
+            "<graphics type='dbus' p2p='yes' address='a'/>",
+            "XML error: D-Bus p2p with an address is not supported",
+        ),
+        (
+            "<graphics type='desktop'/>",
+            "unsupported configuration: desktop graphics are not supported with this QEMU",
+        ),
+        (
+            "<graphics type='egl-headless'/><graphics type='sdl'/>",
+            (
+                "unsupported configuration: graphics type 'egl-headless' is only supported with one"
+                " of: 'vnc', 'spice' graphics types"
+            ),
+        ),
+        (
+            "<graphics type='vnc' passwd='123456789'/>",
+            "unsupported configuration: VNC password is 9 characters long, only 8 permitted",
+        ),
+        (
+            "<graphics type='spice' tlsPort='5'/>",
+            (
+                "unsupported configuration: spice TLS port set in XML configuration, but TLS is"
+                " disabled in qemu.conf"
+            ),
+        ),
+        (
+            "<graphics type='vnc' powerControl='yes'/>",
+            "unsupported configuration: VNC power control is not available",
+        ),
+    ],
+)
+def test_validation_refuses(family, xml, message):
+    assert family.checked(xml) == [message]
+
+
+@pytest.mark.parametrize(
+    ("xml", "options"),
+    [
+        ("", ["-display", "none"]),
+        ("<graphics type='vnc'/>", ["-vnc", "127.0.0.1:0,audiodev=audio1"]),
+        (
+            ("<graphics type='vnc' port='5905' listen='::1' keymap='de' sharePolicy='ignore'"
+            " passwd='x'/>"),
+            ["-vnc", "[::1]:5,share=ignore,password=on,audiodev=audio1", "-k", "de"],
+        ),
+        (
+            "<graphics type='vnc'><listen type='socket'/></graphics>",
+            ["-vnc", "vnc=unix:/d/vnc.sock,audiodev=audio1"],
+        ),
+        (
+            ("<graphics type='spice' autoport='yes'><mouse mode='client'/>"
+            "<clipboard copypaste='no'/><gl enable='yes'/></graphics>"),
+            [
+                "-spice",
+                ("port=5901,addr=127.0.0.1,agent-mouse=on,disable-ticketing=on,"
+                "disable-copy-paste=on,gl=on,rendernode=/dev/dri/renderD128,seamless-migration=on"),
+            ],
+        ),
+        ("<graphics type='egl-headless'><gl rendernode='/a,b'/></graphics>",
+         ["-display", "egl-headless,rendernode=/a,,b"]),
+        ("<graphics type='dbus'><gl enable='no'/></graphics>",
+         ["-display", "dbus,addr=unix:path=/run/hvcore/qemu/dbus/1-g-dbus.sock,gl=off"]),
+        ("<graphics type='sdl' fullscreen='yes'/>", ["-full-screen", "-display", "sdl"]),
+    ],
+)  # fmt: skip
+def test_commands(family, xml, options):
+    assert argv(family, xml) == options
+
+
+def test_settings_of_the_host(family):
+    assert argv(family, "<graphics type='vnc'/>", vnc_auto_unix_socket=True, vnc_tls=True) == [
+        "-object",
+        (
+            '{"qom-type":"tls-creds-x509","id":"vnc-tls-creds0","dir":"/etc/pki/libvirt-vnc",'
+            '"endpoint":"server","verify-peer":false}'
+        ),
+        "-vnc",
+        "vnc=unix:/d/vnc.sock,tls-creds=vnc-tls-creds0,audiodev=audio1",
+    ]
+
+
+def test_channels_that_must_be_encrypted_need_a_port_with_tls(family):
+    xml = (
+        "<graphics type='spice' autoport='yes' defaultMode='insecure'>"
+        "<channel name='main' mode='secure'/></graphics>"
+    )
+    assert "port=5901,tls-port=5902," in argv(family, xml, spice_tls=True)[1]
+    with pytest.raises(ValidationFailed, match=r"spice TLS is disabled in qemu\.conf"):
+        argv(family, xml)
+
+
+def test_the_secret_of_a_key_is_encrypted(family):
+    options = argv(
+        family, "<graphics type='vnc'/>", vnc_tls=True, vnc_tls_x509_secret_uuid="0" * 32
+    )
+    assert options[0] == options[2] == "-object"
+    assert '"id":"vnc-tls-creds0-secret0"' in options[1]
+    assert '"passwordid":"vnc-tls-creds0-secret0"' in options[3]
+    assert "secret0" not in options[1].split('"data":"')[1].split('"')[0]
