@@ -12,11 +12,15 @@ from hvcore.errors import ValidationFailed
 from hvcore.model.features import Features
 from hvcore.model.launchsecurity import S390Pv
 from hvcore.rules.base import Rules
+from hvcore.rules.domain_memory import numa_cells
 from hvcore.rules.os import is_pflash
 from hvcore.rules.os import os_of
+from hvcore_qemu.devices.audio import backend_of
 from hvcore_qemu.guests import default_emulator
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import X86
+from hvcore_qemu.machines import machine_of
+from hvcore_qemu.sections.numa import has_hmat
 
 if TYPE_CHECKING:
     from hvcore.model.domain import Domain
@@ -233,12 +237,43 @@ def _features(cmd: Command) -> Iterator[str]:
 
 
 def _memory(cmd: Command) -> Iterator[str]:
-    """Yield how main memory is dumped and merged, and which object it is."""
-    dump = cmd.domain.memory_dump_core
+    """Yield how main memory is dumped and merged, and what it consists of."""
+    domain = cmd.domain
+    dump = domain.memory_dump_core
     yield f"dump-guest-core={_onoff(cmd.config.dump_guest_core if dump is None else dump)}"
-    ram = cmd.caps.machine_default_ram_id(cmd.domain.type, os_of(cmd.domain).machine or "")
-    if ram is not None:
-        yield f"memory-backend={ram}"
+    if domain.memory_backing is not None and domain.memory_backing.nosharepages:
+        yield "mem-merge=off"
+    yield from _memory_devices(domain)
+    if not numa_cells(domain):
+        # The name is part of the migration stream, hence the machine's own.
+        ram = cmd.caps.machine_default_ram_id(domain.type, os_of(domain).machine or "")
+        if ram is not None:
+            yield f"memory-backend={ram}"
+
+
+def _memory_devices(domain: Domain) -> Iterator[str]:
+    """Yield what the machine has to know of persistent memory and enclaves."""
+    nvdimm, enclaves = False, 0
+    for device in domain.devices.memories:
+        if device.model == "nvdimm" and not nvdimm:
+            nvdimm = True
+            yield "nvdimm=on"
+        elif device.model == "sgx-epc":
+            yield f"sgx-epc.{enclaves}.memdev=mem{device.alias}"
+            yield f"sgx-epc.{enclaves}.node={device.node or 0}"
+            enclaves += 1
+
+
+def _max_cpu_compat(cmd: Command) -> Iterator[str]:
+    """Yield the newest CPU that a pSeries guest may make use of."""
+    cpu = cmd.domain.cpu
+    if (
+        cpu is not None
+        and cpu.model
+        and cpu.mode == "host-model"
+        and machine_of(cmd.domain).pseries
+    ):
+        yield f"max-cpu-compat={cpu.model}"
 
 
 def _loadparm(cmd: Command) -> Iterator[str]:
@@ -264,6 +299,12 @@ def _confidential(cmd: Command) -> Iterator[str]:
         yield "memory-encryption=lsec0"
 
 
+def _memory_attributes(cmd: Command) -> Iterator[str]:
+    """Yield whether firmware tells latencies and bandwidths of NUMA nodes."""
+    if has_hmat(cmd.domain):
+        yield "hmat=on"
+
+
 def _serial_console(cmd: Command) -> Iterator[str]:
     """Yield what makes SeaBIOS write to the serial port."""
     if os_of(cmd.domain).bios_useserial:
@@ -277,6 +318,14 @@ def _hpet(cmd: Command) -> Iterator[str]:
             yield f"hpet={_onoff(timer.present)}"
 
 
+def _speaker(cmd: Command) -> Iterator[str]:
+    """Yield the backend of the PC speaker, which is a part of the machine."""
+    for sound in cmd.domain.devices.sounds:
+        if sound.model == "pcspk":
+            yield f"pcspk-audiodev={backend_of(cmd.domain, sound.audio_id)}"
+            return
+
+
 def _acpi_property(cmd: Command) -> Iterator[str]:
     """Yield whether there is ACPI, where the machine type can have it."""
     if supports_acpi(cmd.domain, cmd.caps) is True:
@@ -287,10 +336,13 @@ PARTS: Final[tuple[Callable[[Command], Iterator[str]], ...]] = (
     _keywrap,
     _features,
     _memory,
+    _max_cpu_compat,
     _loadparm,
     _confidential,
+    _memory_attributes,
     _serial_console,
     _hpet,
+    _speaker,
     _acpi_property,
 )
 """What ``-machine`` consists of, in libvirt's order (qemuBuildMachineCommandLine)."""
