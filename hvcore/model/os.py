@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from typing import Final
 from typing import Literal
 
+from hvcore.model.devices.storage import SOURCES
+from hvcore.model.devices.storage import Source
+from hvcore.model.devices.storage import StorageFormat
+from hvcore.model.devices.storage import StorageType
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import INT
 from hvcore.xml.codecs import NONEMPTY
@@ -17,6 +21,7 @@ from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
 from hvcore.xml.fields import children
+from hvcore.xml.fields import choice
 from hvcore.xml.fields import element
 from hvcore.xml.fields import text
 from hvcore.xml.fields import texts
@@ -37,11 +42,6 @@ Arch = Literal[
 Firmware = Literal["bios", "efi"]
 FirmwareFeatureName = Literal["enrolled-keys", "secure-boot"]
 LoaderType = Literal["rom", "pflash"]
-ImageFormat = Literal[
-    "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow",
-    "qcow", "qcow2", "qed", "vmdk",
-]  # fmt: skip
-NvramType = Literal["file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhostvdpa"]
 AcpiTableType = Literal["raw", "rawset", "slic", "msdm"]
 BootDeviceName = Literal["fd", "cdrom", "hd", "network"]
 SmbiosMode = Literal["none", "emulate", "host", "sysinfo"]
@@ -89,7 +89,7 @@ class Loader(Element):
     secure: bool | None = attr("@secure", YESNO, doc="the image implements secure boot")
     type: LoaderType | None = attr("@type", ENUM(LoaderType))
     stateless: bool | None = attr("@stateless", YESNO, doc="there is no variable store")
-    format: ImageFormat | None = attr("@format", ENUM(ImageFormat))
+    format: StorageFormat | None = attr("@format", ENUM(StorageFormat))
     path: str | None = text("", NONEMPTY)
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
@@ -103,10 +103,11 @@ class Nvram(Element):
     """The firmware's variable store."""
 
     template: str | None = attr("@template", NONEMPTY, doc="what a new store is copied from")
-    template_format: ImageFormat | None = attr("@templateFormat", ENUM(ImageFormat))
-    type: NvramType | None = attr("@type", ENUM(NvramType))
-    format: ImageFormat | None = attr("@format", ENUM(ImageFormat))
-    path: str | None = text("", NONEMPTY)
+    template_format: StorageFormat | None = attr("@templateFormat", ENUM(StorageFormat))
+    type: StorageType | None = attr("@type", ENUM(StorageType))
+    format: StorageFormat | None = attr("@format", ENUM(StorageFormat))
+    path: str | None = text("", NONEMPTY, doc="of a file, where there is no type")
+    source: Source | None = choice("source", "type", SOURCES)
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Refuse formats that no variable store has."""
@@ -185,6 +186,9 @@ class Os(Element):
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Keep what counts for this type of guest, and refuse what appears too often."""
         self._keep_relevant()
+        if self.loader is None and self.nvram is not None:
+            # The firmware has to have the format of its variables.
+            self.loader = Loader(format=self.nvram.format)
         if any(not arg for arg in self.initargs):
             ctx.issue(el, "No data supplied for <initarg> element")
         wanted = {feature.name: feature for feature in self.firmware_features}

@@ -109,23 +109,30 @@ def _boot_order(domain: Domain, ctx: Context) -> Iterator[Issue]:
         os.boot = [BootDevice(dev="hd")]
 
 
+def firmware_issue(os: Os) -> Issue | None:
+    """Return what is wrong with the choice of firmware, whatever the driver, or None."""
+    issue = _firmware_source(os) or _variable_store(os)
+    if issue is None and os.loader is not None and os.shim and not os.kernel:
+        issue = Issue.unsupported("shim only allowed with kernel option")
+    return issue
+
+
 @rules.check_domain
 def _firmware(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check that what is said about the firmware goes together."""
     os = os_of(domain)
-    issue = _firmware_source(os, ctx) or _variable_store(os)
+    if os.firmware and ctx.driver not in SELECTS_FIRMWARE:
+        yield _details("firmware auto selection not implemented for this driver")
+        return
+    issue = firmware_issue(os)
     if issue is not None:
         yield issue
-    elif os.shim and not os.kernel and (os.loader or os.nvram):
-        yield Issue.unsupported("shim only allowed with kernel option")
 
 
-def _firmware_source(os: Os, ctx: Context) -> Issue | None:
+def _firmware_source(os: Os) -> Issue | None:
     """Check how the firmware is found: by its features or by its path."""
     wanted = {feature.name: feature.enabled for feature in os.firmware_features}
     if os.firmware:
-        if ctx.driver not in SELECTS_FIRMWARE:
-            return _details("firmware auto selection not implemented for this driver")
         if wanted.get("enrolled-keys") is True and wanted.get("secure-boot") is False:
             return _details(
                 "firmware feature 'enrolled-keys' cannot be enabled when "
@@ -139,7 +146,7 @@ def _firmware_source(os: Os, ctx: Context) -> Issue | None:
             "cannot use feature-based firmware autoselection when "
             "firmware autoselection is disabled"
         )
-    if (os.loader is not None or os.nvram is not None) and not (os.loader and os.loader.path):
+    if os.loader is not None and not os.loader.path:
         return _details("no loader path specified and firmware auto selection disabled")
     return None
 

@@ -22,7 +22,9 @@ from hvcore.hostinfo import HostThread
 from hvcore.hostinfo import HugePageMount
 from hvcore.hostinfo import NumaCell
 from hvcore.model.types import NodeSet
+from hvcore_qemu import firmware
 from hvcore_qemu.config import QemuConfig
+from hvcore_qemu.firmware import Firmware
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import FdGroup
 from hvcore_qemu.resources import NetworkPort
@@ -92,20 +94,27 @@ _SETTINGS: Final = {
 }
 
 
-def config_of(differing: Mapping[str, Any]) -> QemuConfig:
+def config_of(aux: Path, differing: Mapping[str, Any]) -> QemuConfig:
     """Return the settings with those of a row in place.
 
+    :param aux: the data's folder that has the firmware descriptors.
     :raises KeyError: when the row has a setting that is not known here.
     """
     changes = {_SETTINGS[name]: value for name, value in differing.items()}
-    return _evolved(tuple(sorted(changes.items())))
+    return _evolved(aux, tuple(sorted(changes.items())))
 
 
 @functools.lru_cache(maxsize=64)
-def _evolved(changes: tuple[tuple[str, Any], ...]) -> QemuConfig:
+def _evolved(aux: Path, changes: tuple[tuple[str, Any], ...]) -> QemuConfig:
     import attrs
 
-    return attrs.evolve(CONFIG, **dict(changes))
+    installed = functools.partial(_firmware, aux / "qemufirmwaredata")
+    return attrs.evolve(CONFIG, find_firmware=installed, **dict(changes))
+
+
+@functools.lru_cache(maxsize=4)
+def _firmware(root: Path) -> tuple[Firmware, ...]:
+    return firmware.load(root)
 
 
 def host_info(aux: Path, extra: Mapping[str, Any]) -> HostInfo:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import attrs
+
+if TYPE_CHECKING:
+    from hvcore_qemu.firmware import Firmware
+
+
+def installed_firmware() -> tuple[Firmware, ...]:
+    """Return the firmware of this host; a package that is installed later counts as well."""
+    from hvcore_qemu import firmware  # noqa: PLC0415 - settings alone never need it
+
+    return firmware.load(Path("/"))
 
 
 @attrs.frozen(kw_only=True)
 class QemuConfig:
     """Settings of one connection.
 
+    :ivar nvram: firmware without a descriptor, each with the template of its variables.
+    :ivar find_firmware: the descriptors of the host, in order of preference.
     :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
     :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none.
     :ivar tls_x509_verify: whether clients must show certificates.
@@ -22,6 +38,13 @@ class QemuConfig:
     nvram_dir: str = "/var/lib/hvcore/qemu/nvram"
     passt_state_dir: str = "/run/hvcore/qemu/passt"
     dbus_state_dir: str = "/run/hvcore/qemu/dbus"
+    nvram: tuple[tuple[str, str], ...] = (
+        ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+        ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+        ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+        ("/usr/share/AAVMF/AAVMF32_CODE.fd", "/usr/share/AAVMF/AAVMF32_VARS.fd"),
+    )
+    find_firmware: Callable[[], tuple[Firmware, ...]] = installed_firmware
     hugetlbfs: tuple[tuple[str, int], ...] = ()
     privileged: bool = True
     security_model: str | None = "none"

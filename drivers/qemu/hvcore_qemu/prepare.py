@@ -31,6 +31,7 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.os:prepare_boot_order",
     "devices.graphics:prepare_secrets",
     "devices.video:prepare",
+    "sections.os:prepare_firmware",
     "sections.clock:prepare",
     "devices.vsock:prepare",
     "sections.memory:align_sizes",

@@ -100,7 +100,7 @@ class Cases(Suite):
             find_capabilities={f"/usr/bin/qemu-system-{case['arch']}": caps}.get,
             find_program=find_program,
             host=host_info(self.folder / "aux", extra),
-            config=config_of(extra.get("driver_config", {})),
+            config=config_of(self.folder / "aux", extra.get("driver_config", {})),
             abi_update=case["abi_update"],
             random_bytes=random_bytes,
         )

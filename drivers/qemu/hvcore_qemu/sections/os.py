@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore.errors import Issue
+from hvcore.model.os import Loader
 from hvcore.rules.base import Rules
 from hvcore.rules.os import os_of
+from hvcore_qemu import firmware
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import refuse
 from hvcore_qemu.sections.machine import features_of
 
 if TYPE_CHECKING:
@@ -18,15 +21,34 @@ if TYPE_CHECKING:
     from hvcore.model.devices.disk import Disk
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
 
 rules = Rules()
 
+PFLASH: Final = ("pflash0", "pflash1")
+"""The flash devices of a machine: the firmware, and its variables."""
+
 ACPI_SIGNATURES: Final = {"raw": "", "slic": "SLIC", "msdm": "MSDM"}
 """Table types that QEMU takes, and the signature it is to put into them."""
 
 NVRAM_TYPES: Final = frozenset({"file", "block", "network"})
+
+
+@rules.post_parse_early
+def _choose_firmware(domain: Domain, ctx: Context) -> Issues:
+    """Choose the firmware now, so that it stays the same from start to start."""
+    if ctx.caps is None or ctx.config is None:
+        return ()
+    os = os_of(domain)
+    if os.firmware is not None and not ctx.abi_update:
+        # What existing guests could have been given before there was a choice of formats.
+        os.loader = os.loader or Loader()
+        os.loader.format = os.loader.format or "raw"
+    issue = firmware.fill(domain, ctx.config, abi_update=ctx.abi_update)
+    # An existing guest must not vanish with its firmware; its start will tell.
+    return [issue] if issue is not None and ctx.abi_update else ()
 
 
 @rules.check_domain
@@ -59,6 +81,16 @@ def _check_secure(domain: Domain) -> Iterator[Issue]:
 
 
 # -- preparation ------------------------------------------------------------------------------
+
+
+def prepare_firmware(work: Preparation) -> None:
+    """Choose the firmware, unless that was possible before.
+
+    :raises ValidationFailed: when there is none that fits.
+    """
+    issue = firmware.fill(work.domain, work.config, abi_update=False)
+    if issue is not None:
+        refuse(issue)
 
 
 def prepare_boot_order(work: Preparation) -> None:
