@@ -51,6 +51,11 @@ def random_bytes(count: int) -> bytes:
     return bytes(i & 0xFF for i in range(count))
 
 
+def environment_of(extra: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment of the manager in a case."""
+    return {**ENVIRONMENT, **extra.get("env", {})}
+
+
 def find_program(name: str) -> str | None:
     """Return where a program of the host is."""
     if name.startswith("qemu-system") or name == "qemu-kvm":
@@ -169,8 +174,7 @@ class FakeHost(PretendHost):
         return UTC_OFFSET
 
     def env(self, name: str) -> str | None:
-        found: str | None = {**ENVIRONMENT, **self.extra.get("env", {})}.get(name)
-        return found
+        return environment_of(self.extra).get(name)
 
     def random_bytes(self, count: int) -> bytes:
         return random_bytes(count)

@@ -25,6 +25,7 @@ from tests.conformance.compare import same_command
 from tests.conformance.compare import same_text
 from tests.conformance.fakes import FakeHost
 from tests.conformance.fakes import config_of
+from tests.conformance.fakes import environment_of
 from tests.conformance.fakes import find_program
 from tests.conformance.fakes import host_info
 from tests.conformance.fakes import random_bytes
@@ -103,6 +104,7 @@ class Cases(Suite):
             config=config_of(self.folder / "aux", extra.get("driver_config", {})),
             abi_update=case["abi_update"],
             random_bytes=random_bytes,
+            environ=environment_of(extra),
         )
 
     def _check_xml(self, case: Mapping[str, Any], domain: Domain, progress: Progress) -> None:

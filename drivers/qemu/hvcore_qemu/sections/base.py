@@ -31,6 +31,9 @@ MONITOR_SOCKET: Final = "monitor.sock"
 _PASSED: Final = ("LC_ALL", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "HOME", "USER", "LOGNAME",
                   "TMPDIR")  # fmt: skip
 """Variables that QEMU gets from the manager; LC_ALL always as C, for messages that are known."""
+_NOTED: Final = (*_PASSED, "PIPEWIRE_CORE", "PIPEWIRE_REMOTE", "PIPEWIRE_RUNTIME_DIR",
+                 "XDG_RUNTIME_DIR", "USERPROFILE")  # fmt: skip
+"""Variables that a part of the command line may pass on."""
 _DEPRECATIONS: Final[dict[str, dict[str, Any]]] = {
     "omit": {"deprecated-output": "hide"},
     "reject": {"deprecated-output": "hide", "deprecated-input": "reject"},
@@ -53,7 +56,7 @@ def prepare(work: Preparation) -> None:
     resources = work.resources
     resources.master_key = work.host.random_bytes(MASTER_KEY_BYTES)
     resources.monitor_fd = work.host.monitor(f"{resources.domain_dir}/{MONITOR_SOCKET}")
-    for name in _PASSED:
+    for name in _NOTED:
         value = work.host.env(name)
         if value is not None:
             resources.variables[name] = value
