@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STEPS: Final[tuple[str, ...]] = (
     "devices.graphics:prepare",
     "sections.base:prepare",
+    "images:prepare",
     "sections.numa:prepare",
     "sections.os:prepare_boot_order",
     "devices.graphics:prepare_secrets",
@@ -34,6 +35,7 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.os:prepare_firmware",
     "sections.clock:prepare",
     "devices.vsock:prepare",
+    "images:prepare_host",
     "sections.memory:align_sizes",
     "sections.base:check",
 )

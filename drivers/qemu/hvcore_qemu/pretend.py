@@ -20,6 +20,7 @@ from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import NetworkPort
 from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
+from hvcore_qemu.resources import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +143,12 @@ class PretendHost:
         del path
         return False
 
+    def user_id(self, name: str) -> int:
+        return number_of(name, "user")
+
+    def group_id(self, name: str) -> int:
+        return number_of(name, "group")
+
     def nbdkit(self) -> frozenset[str] | None:
         return None
 
@@ -191,3 +198,4 @@ class PretendHost:
     ) -> bytes:
         del usage_type, uuid, usage
         return b"secret"
+

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
+import pwd
 import socket
 import struct
 import subprocess
@@ -32,6 +34,7 @@ from hvcore_qemu.ports import PortPool
 from hvcore_qemu.ports import PortRange
 from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import Tap
+from hvcore_qemu.resources import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,6 +219,18 @@ class RealHost:
     def is_host_cdrom(self, path: str) -> bool:
         # As libvirt decides it: by the name that the kernel gives to optical drives.
         return os.path.realpath(path).startswith("/dev/sr")
+
+    def user_id(self, name: str) -> int:
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            return number_of(name, "user")
+
+    def group_id(self, name: str) -> int:
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return number_of(name, "group")
 
     def nbdkit(self) -> frozenset[str] | None:
         return None

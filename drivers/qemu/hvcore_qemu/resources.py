@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import Literal
 from typing import Protocol
 
 import attrs
 
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.hostinfo import HugePageMount
 from hvcore.model.types import NodeSet
+
+if TYPE_CHECKING:
+    from hvcore_qemu.blockdev import DiskBackend
 
 
 @attrs.frozen
@@ -39,6 +45,22 @@ class FdGroup:
 
     fds: tuple[int, ...]
     writable: bool
+
+
+@attrs.frozen
+class FdSet:
+    """Descriptors under one number, which QEMU opens as a file.
+
+    :ivar descriptors: each with the name by which it is found again later.
+    """
+
+    number: int
+    descriptors: tuple[tuple[int, str], ...]
+
+    @property
+    def path(self) -> str:
+        """The file that stands for the set inside QEMU."""
+        return f"/dev/fdset/{self.number}"
 
 
 @attrs.frozen
@@ -68,6 +90,18 @@ class NetworkPort:
 
 
 GraphicsServer = Literal["vnc", "vnc-websocket", "spice", "spice-tls", "rdp"]
+
+
+def number_of(name: str, kind: str) -> int:
+    """Return the number that ``name`` of a user or group is, a plus before it left out.
+
+    :param kind: ``user`` or ``group``, for the message.
+    :raises HvError: when it is no number.
+    """
+    digits = name.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        raise HvError(f"Failed to parse {kind} '{name}'", kind=ErrorClass.INVALID_ARG)
+    return int(digits)
 
 
 class Host(Protocol):
@@ -162,6 +196,15 @@ class Host(Protocol):
     def is_host_cdrom(self, path: str) -> bool:
         """Return whether ``path`` is an optical drive of the host."""
 
+    def user_id(self, name: str) -> int:
+        """Return the number of a user; ``+N`` and ``N`` stand for N.
+
+        :raises HvError: when there is no such user.
+        """
+
+    def group_id(self, name: str) -> int:
+        """Return the number of a group, as :meth:`user_id`."""
+
     def nbdkit(self) -> frozenset[str] | None:
         """Return what the installed nbdkit can do (``plugin-curl``...); None without one."""
 
@@ -255,6 +298,8 @@ class Resources:
     :ivar monitor_fd: the listening monitor socket.
     :ivar master_key: the key by which QEMU decrypts the secrets on its command line.
     :ivar fd_sets: descriptors handed over by ``-add-fd``, in order of creation.
+    :ivar last_node: the number in the name of the block node made last.
+    :ivar disks: the images of each disk, by alias.
     :ivar vhost_fds: open vhost devices by alias.
     :ivar by_alias: what a family prepared for one device, under the device's alias.
     :ivar incoming: the URI QEMU receives a migration from; None for an ordinary start.
@@ -268,9 +313,22 @@ class Resources:
     memory: HostMemory = attrs.field(factory=HostMemory)
     monitor_fd: int = -1
     master_key: bytes = b""
-    fd_sets: list[tuple[int, int, str]] = attrs.field(factory=list)
+    fd_sets: list[FdSet] = attrs.field(factory=list)
+    last_node: int = 0
+    disks: dict[str, DiskBackend] = attrs.field(factory=dict)
     vhost_fds: dict[str, int] = attrs.field(factory=dict)
     by_alias: dict[str, Any] = attrs.field(factory=dict)
     incoming: str | None = None
     launch_time: int = 0
     variables: dict[str, str] = attrs.field(factory=dict)
+
+    def new_fd_set(self, descriptors: Sequence[tuple[int, str]]) -> FdSet:
+        """Return a new set of descriptors, each with its name."""
+        made = FdSet(len(self.fd_sets), tuple(descriptors))
+        self.fd_sets.append(made)
+        return made
+
+    def next_node(self) -> int:
+        """Return a number that no block node has yet."""
+        self.last_node += 1
+        return self.last_node

@@ -1,18 +1,66 @@
-"""<disk> in QEMU: defaults, validation and command line."""
+"""<disk> in QEMU: defaults and command line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
 
+from hvcore.addresses.drive import disk_index
+from hvcore.errors import Issue
 from hvcore.model.devices.disk import Disk
+from hvcore.model.devices.storage import BlockSource
+from hvcore.model.devices.storage import DirSource
+from hvcore.model.devices.storage import FileSource
+from hvcore.model.devices.storage import NetworkSource
+from hvcore.model.devices.storage import VhostUserSource
 from hvcore.rules.base import Rules
+from hvcore_qemu.blockdev import CACHE
+from hvcore_qemu.blockdev import add_chain
+from hvcore_qemu.blockdev import credentials
+from hvcore_qemu.blockdev import detect_zeroes
+from hvcore_qemu.blockdev import storage_props
+from hvcore_qemu.command import escape_comma
+from hvcore_qemu.command import present
+from hvcore_qemu.devices.controller import iothread_mapping
+from hvcore_qemu.devices.disk_checks import rules as checks
+from hvcore_qemu.images import MANAGED_HELPER
+from hvcore_qemu.images import managed_helper_socket
+from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import Props
+from hvcore_qemu.props import add_device
+from hvcore_qemu.props import address_props
+from hvcore_qemu.props import boot_index
+from hvcore_qemu.props import positive
+from hvcore_qemu.props import refuse
+from hvcore_qemu.props import switch
+from hvcore_qemu.props import virtio_props
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore_qemu.blockdev import DiskBackend
+    from hvcore_qemu.blockdev import Image
     from hvcore_qemu.command import Command
 
-rules = Rules()
+rules = Rules.merged([checks])
+
+
+_DRIVERS: Final[Mapping[tuple[str | None, str | None], str]] = {
+    # bus and kind of disk; None for all others
+    ("ide", "cdrom"): "ide-cd",
+    ("ide", None): "ide-hd",
+    ("sata", "cdrom"): "ide-cd",
+    ("sata", None): "ide-hd",
+    ("scsi", "lun"): "scsi-block",
+    ("scsi", "cdrom"): "scsi-cd",
+    ("scsi", None): "scsi-hd",
+    ("usb", None): "usb-storage",
+    ("fdc", None): "floppy",
+}
 
 
 @rules.post_parse(Disk)
@@ -34,9 +82,251 @@ def _defaults(domain: Domain, device: Disk, ctx: Context) -> None:
             encryption.engine = "qemu"
 
 
+# --- command line ---
+
+
 def pr_manager(cmd: Command) -> None:
-    """To be written."""
+    """Append the helper for persistent reservations that the disks share."""
+    for disk in cmd.domain.devices.disks:
+        sources = [disk.source, *(layer.source for layer in disk.backing_chain())]
+        for source in sources:
+            wanted = source.reservations if source is not None else None
+            if wanted is not None and wanted.managed:
+                path = managed_helper_socket(cmd.resources.domain_dir)
+                cmd.object({"qom-type": "pr-manager-helper", "id": MANAGED_HELPER, "path": path})
+                return
 
 
 def command(cmd: Command) -> None:
-    """To be written."""
+    """Append images and devices, floppy controllers first."""
+    _floppy_boot(cmd)
+    for disk in cmd.domain.devices.disks:
+        # Disks that share their transient image with other guests are added while QEMU waits.
+        if disk.transient and disk.share_backing:
+            continue
+        backend = cmd.resources.disks[disk.alias or ""]
+        _add_backend(cmd, disk, backend)
+        if disk.bus != "sd":
+            add_device(cmd, disk, device_props(cmd, disk, backend))
+
+
+def _floppy_boot(cmd: Command) -> None:
+    """Append the places of floppies in the boot order, which are their controller's."""
+    floppies = [disk for disk in cmd.domain.devices.disks if disk.bus == "fdc"]
+    if not floppies:
+        return
+    places: dict[str, int | None] = {"A": None, "B": None}
+    for disk in floppies:
+        unit = getattr(disk.address, "unit", 0)
+        places["B" if unit else "A"] = disk.effective_boot_order or disk.boot_order
+    if machine_of(cmd.domain).q35:
+        # These machines have no controller of their own.
+        names = {f"bootindex{unit}": place for unit, place in places.items()}
+        cmd.device({"driver": "isa-fdc", **names})
+        return
+    for unit, place in places.items():
+        if place:
+            cmd.option("-global", f"isa-fdc.bootindex{unit}={place}")
+
+
+def _add_backend(cmd: Command, disk: Disk, backend: DiskBackend) -> None:
+    if isinstance(disk.source, VhostUserSource):
+        _vhost_user(cmd, disk, disk.source)
+    elif disk.bus == "sd":
+        _drive(cmd, disk, backend.images[0] if backend.images else None)
+    elif backend.images:
+        add_chain(cmd, backend.images, ends=backend.ends)
+        if backend.copy_on_read is not None:
+            cmd.option(
+                "-blockdev",
+                {
+                    "driver": "copy-on-read",
+                    "node-name": backend.copy_on_read,
+                    "file": backend.images[0].node,
+                    "discard": "unmap",
+                },
+            )
+    below = backend.copy_on_read or (backend.images[0].node if backend.images else None)
+    for group, node in backend.filters:
+        cmd.option(
+            "-blockdev",
+            {
+                "driver": "throttle",
+                "node-name": node,
+                "throttle-group": f"throttle-{group}",
+                "file": below,
+            },
+        )
+        below = node
+
+
+def _vhost_user(cmd: Command, disk: Disk, source: VhostUserSource) -> None:
+    parts = [f"socket,id=chr-vu-{disk.alias}", f"path={escape_comma(source.path or '')}"]
+    if source.reconnect:
+        parts.append(reconnect_option(cmd, source.reconnect_timeout or 0))
+    elif source.reconnect is False:
+        parts.append(reconnect_option(cmd, 0))
+    cmd.option("-chardev", ",".join(parts))
+
+
+def reconnect_option(cmd: Command, seconds: int) -> str:
+    """Return the option of a socket that is opened again after ``seconds``."""
+    if "chardev-reconnect-miliseconds" in cmd.caps:
+        return f"reconnect-ms={seconds * 1000}"
+    return f"reconnect={seconds}"
+
+
+# --- SD cards, which have no -device ---
+
+
+def _drive(cmd: Command, disk: Disk, image: Image | None) -> None:
+    options: list[str] = []
+    if image is not None:
+        credentials(cmd, image)
+        options += _drive_source(disk, image)
+    options.append(f"if=sd,index={disk_index(disk.target or '')}")
+    if disk.readonly:
+        options.append("readonly=on")
+    if image is not None:
+        zeroes = detect_zeroes(disk.discard, disk.detect_zeroes)
+        options += [
+            f"{name}={value}"
+            for name, value in (
+                ("cache", disk.cache if disk.cache != "default" else None),
+                ("copy-on-read", switch(disk.copy_on_read)),
+                ("discard", disk.discard),
+                ("detect-zeroes", zeroes),
+                ("aio", disk.io),
+            )
+            if value
+        ]
+    cmd.option("-drive", ",".join(options))
+
+
+def _drive_source(disk: Disk, image: Image) -> Iterator[str]:
+    source = image.source
+    if isinstance(source, NetworkSource):
+        yield from _flat("file", present(storage_props(image, legacy=True)))
+    elif isinstance(source, FileSource | BlockSource | DirSource):
+        prefix = ""
+        if isinstance(source, DirSource):
+            prefix = "fat:floppy:" if disk.device == "floppy" else "fat:"
+        yield f"file={prefix}{escape_comma(source.path or '')}"
+    else:
+        refuse(Issue.internal("unsupported storage type for this code path"))
+    if image.luks:
+        yield f"key-secret={image.secrets[0].alias}"
+    elif image.secrets and image.format == "qcow2":
+        yield "encrypt.format=luks"
+        yield f"encrypt.key-secret={image.secrets[0].alias}"
+    if not isinstance(source, DirSource):
+        yield f"format={'luks' if image.luks else image.format}"
+
+
+def _flat(name: str, value: Any) -> Iterator[str]:
+    """Yield JSON as options with dots."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _flat(f"{name}.{position}", inner)
+    elif isinstance(value, bool):
+        yield f"{name}={switch(value)}"
+    else:
+        yield f"{name}={escape_comma(str(value))}"
+
+
+# --- the device ---
+
+
+def device_props(cmd: Command, disk: Disk, backend: DiskBackend) -> Props:
+    """Return ``-device`` of a disk.
+
+    :raises ValidationFailed: when QEMU has no such device, or its place does not exist.
+    """
+    floppy = disk.device == "floppy"
+    loadparm = disk.boot_loadparm if "virtio-ccw.loadparm" in cmd.caps else None
+    wpolicy, rpolicy = _error_policies(disk)
+    cache = CACHE.get(disk.cache or "") if disk.device != "lun" else None
+    return {
+        **_by_bus(cmd, disk, backend),
+        **address_props(cmd.domain, disk),
+        "device_id": _device_id(disk),
+        "share-rw": True if disk.shareable else None,
+        "drive": backend.node,
+        "chardev": f"chr-vu-{disk.alias}" if backend.vhost_user else None,
+        "id": disk.alias,
+        "bootindex": None if floppy else boot_index(disk),
+        "loadparm": None if floppy else loadparm,
+        "logical_block_size": positive(disk.logical_block_size),
+        "physical_block_size": positive(disk.physical_block_size),
+        "discard_granularity": positive(disk.discard_granularity),
+        "wwn": int(disk.wwn, 16) if disk.wwn else None,
+        "rotation_rate": positive(disk.rotation_rate),
+        "vendor": disk.vendor,
+        "product": disk.product if disk.bus == "scsi" else None,
+        "model": disk.product if disk.bus in ("ide", "sata") else None,
+        "removable": _removable(disk),
+        "write-cache": switch(cache[0]) if cache is not None else None,
+        "cyls": positive(disk.cylinders),
+        "heads": positive(disk.heads),
+        "secs": positive(disk.sectors),
+        "bios-chs-trans": disk.translation if disk.translation != "default" else None,
+        "serial": disk.serial.replace("\\", "\\\\").replace(" ", "\\ ") if disk.serial else None,
+        "werror": wpolicy,
+        "rerror": rpolicy,
+    }
+
+
+def _by_bus(cmd: Command, disk: Disk, backend: DiskBackend) -> Props:
+    if disk.bus == "virtio":
+        return _virtio(cmd, disk, backend)
+    driver = _DRIVERS.get((disk.bus, disk.device)) or _DRIVERS.get((disk.bus, None))
+    if driver is None:
+        refuse(Issue.internal(f"unsupported disk bus '{disk.bus}' with device setup"))
+    return {"driver": driver}
+
+
+def _virtio(cmd: Command, disk: Disk, backend: DiskBackend) -> Props:
+    scsi = None
+    if not backend.vhost_user and "virtio-blk-pci.scsi" in cmd.caps:
+        if disk.device == "lun":
+            scsi = True
+        elif "virtio-blk-pci.scsi.default.disabled" not in cmd.caps:
+            scsi = False
+    base = "vhost-user-blk" if backend.vhost_user else "virtio-blk"
+    return {
+        **virtio_props(base, disk, cmd.caps),
+        "iothread": f"iothread{disk.iothread}" if disk.iothread else None,
+        "ioeventfd": disk.ioeventfd,
+        "event_idx": disk.event_idx,
+        "scsi": scsi,
+        "num-queues": positive(disk.queues),
+        "queue-size": positive(disk.queue_size),
+        "iothread-vq-mapping": iothread_mapping(disk.iothreads),
+    }
+
+
+def _device_id(disk: Disk) -> str | None:
+    """Return the identifier in the SCSI vital product data.
+
+    Without a serial number it is what QEMU took when it named drives itself, as guests may have
+    stored it.
+    """
+    if disk.bus != "scsi" or disk.device == "lun":
+        return None
+    return disk.serial or f"drive-{disk.alias}"
+
+
+def _removable(disk: Disk) -> bool | None:
+    if disk.bus == "usb":
+        return bool(disk.removable)
+    return disk.removable if disk.bus == "scsi" and disk.device == "disk" else None
+
+
+def _error_policies(disk: Disk) -> tuple[str | None, str | None]:
+    """Return what happens on failed writes and reads."""
+    if disk.error_policy == "enospace":
+        return "enospc", disk.rerror_policy
+    return disk.error_policy, disk.rerror_policy or disk.error_policy
