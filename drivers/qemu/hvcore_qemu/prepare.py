@@ -37,6 +37,7 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.vsock:prepare",
     "images:prepare_host",
     "sections.memory:align_sizes",
+    "sections.launchsecurity:prepare",
     "sections.base:check",
 )
 """``module:function`` of each family that has something to prepare, in libvirt's order."""
