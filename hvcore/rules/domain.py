@@ -23,6 +23,8 @@ def _identity(domain: Domain, ctx: Context) -> Issues:
         yield Issue.xml(f"name {domain.name} cannot contain '/'", path="name")
     if any(ord(c) < 32 for c in domain.name):
         yield Issue.xml("invalid char in name", path="name")
+    if not ctx.active:
+        domain.id = None  # given anew at each start
     if not domain.uuid:
         domain.uuid = _new_uuid(ctx)
         domain.uuid_generated = True

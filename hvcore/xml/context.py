@@ -74,7 +74,7 @@ class ParseContext:
         """Record that the value of an attribute is not one of those accepted."""
         name = spec.attribute or ""
         if spec.refused is not None:
-            message = spec.refused.format(value=value)
+            message = spec.refused.format(value=value, cause=cause)
         elif cause is not None and str(cause).startswith("Failed to parse bitmap"):
             message = ErrorClass.INVALID_ARG.prefix + str(cause)
         elif cause is not None and str(cause) == "Zero is not permitted":
@@ -99,7 +99,7 @@ class ParseContext:
     ) -> None:
         """Record that the text of an element is not one of those accepted."""
         if spec.refused is not None:
-            message = spec.refused.format(value=value)
+            message = spec.refused.format(value=value, cause=cause)
         elif cause is not None and str(cause).startswith("Failed to parse bitmap"):
             message = ErrorClass.INVALID_ARG.prefix + str(cause)
         else:

@@ -156,7 +156,8 @@ def attr(
     :param show: ``live`` is written only in active output, ``secure`` only with secrets,
         ``not_migratable`` not for migration.
     :param refused: libvirt's text for a refused value where it differs from the usual one; may
-        use ``{value}``. A leading ``unsupported configuration: `` or ``internal error: ``
+        use ``{value}``, and ``{cause}`` for what the codec found wrong. A leading
+        ``unsupported configuration: `` or ``internal error: ``
         selects that error class.
     :param missing: libvirt's text for a missing value where it differs from the usual one.
     :param written: what is written in place of the value, as a function of the object and of how

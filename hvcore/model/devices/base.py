@@ -18,6 +18,7 @@ from hvcore.xml.codecs import STR
 from hvcore.xml.codecs import UINT
 from hvcore.xml.codecs import UINT0
 from hvcore.xml.codecs import YESNO
+from hvcore.xml.codecs import Codec
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import choice
@@ -214,12 +215,40 @@ ADDRESSES: dict[str, type[Element]] = {
 }  # fmt: skip
 
 
+_LOADPARM_MAX: Final = 8
+
+
+def _loadparm(text: str) -> str:
+    """Return the parameter as the boot loader compares it (IPL, characters of code page 500)."""
+    value = text.upper()
+    if not 1 <= len(value) <= _LOADPARM_MAX:
+        raise ValueError(
+            f"loadparm value '{value}' must be between 1 and {_LOADPARM_MAX} characters"
+        )
+    if not all(c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789. " for c in value):
+        raise ValueError(
+            f"invalid loadparm value '{value}', "
+            "expecting chars in set of [a-zA-Z0-9.] and blank spaces"
+        )
+    return value
+
+
+_LOADPARM: Final = Codec("loader parameter", convert=_loadparm, escaped=True)
+
+
 @element("")
 class Device(Element):
     """Base of all devices."""
 
-    boot_order: int | None = attr("boot/@order", POSITIVE, doc="position in the boot order, from 1")
-    boot_loadparm: str | None = attr("boot/@loadparm", STR, doc="s390x: parameter of the loader")
+    boot_order: int | None = attr(
+        "boot/@order", POSITIVE, required=True, doc="position in the boot order, from 1"
+    )
+    boot_loadparm: str | None = attr(
+        "boot/@loadparm",
+        _LOADPARM,
+        refused="internal error: {cause}",
+        doc="s390x: parameter of the loader",
+    )
     alias: str | None = attr("alias/@name", STR, doc="identifier of the device in the monitor")
     master_startport: int | None = attr(
         "master/@startport", UINT, doc="first port of a USB companion"

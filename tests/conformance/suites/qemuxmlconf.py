@@ -9,6 +9,8 @@ from typing import Any
 from typing import ClassVar
 from typing import Final
 
+import attrs
+
 from hvcore.errors import HvError
 from hvcore.model.domain import Domain
 from hvcore.pipeline import Context
@@ -33,6 +35,9 @@ from tests.conformance.qmpschema import schema_of
 from tests.conformance.suite import CaseFailedError
 from tests.conformance.suite import Progress
 from tests.conformance.suite import Suite
+
+PROTECTED_GUEST: Final = {"confidential-guest-support", "s390-pv-guest"}
+"""Flags with which the pretended KVM protects guests of s390x."""
 
 GIC_VERSIONS: Final = {"v2": (2,), "v3": (3,), "both": (2, 3)}
 
@@ -93,6 +98,8 @@ class Cases(Suite):
         folder = self.data / "qemucapabilities" / "data"
         caps = _capabilities(folder / f"{case['caps']}.xml", case["caps_latest"])
         caps = caps.replace(add=extra.get("caps_add", ()), remove=extra.get("caps_del", ()))
+        if caps.names >= PROTECTED_GUEST:
+            caps = attrs.evolve(caps, kvm_supports_secure_guest=True)
         if extra.get("gic") in GIC_VERSIONS:
             caps = caps.with_gic(GIC_VERSIONS[extra["gic"]])
         return Context(
