@@ -9,8 +9,9 @@ from hvcore.rules.base import Rules
 
 MODULES: Final = (
     # sections
-    "domain", "alias", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune", "numatune",
-    "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel", "launchsecurity",
+    "domain", "alias", "usb", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune",
+    "numatune", "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel",
+    "launchsecurity",
     # devices
     "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "chardev", "input",
     "filesystem", "watchdog", "memballoon", "rng", "nvram", "hub", "shmem", "tpm", "panic",
