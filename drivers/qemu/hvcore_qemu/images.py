@@ -173,15 +173,9 @@ def _image(
 
 
 def _finish(work: Preparation, disk: Disk, image: Image) -> None:
-    """Get what an image needs, in libvirt's order, and the image that holds its data."""
+    """Get what an image needs, and the image that holds its data."""
     source = image.source
-    _pass_fds(work, image)
-    if not _needs_layer(work, image):
-        image.layer = None
-    _encryption(work, image, image.layer or image.storage)
-    for issue in check_image(image, work.caps):
-        refuse(issue)
-    complete_image(work, image, image.storage)
+    open_image(work, image)
     image.host_cdrom = (
         disk.device == "cdrom"
         and image.format == "raw"
@@ -198,6 +192,17 @@ def _finish(work: Preparation, disk: Disk, image: Image) -> None:
         data.readonly = image.readonly
         _finish(work, disk, data)
         image.data_store = data
+
+
+def open_image(work: Preparation, image: Image) -> None:
+    """Get what an image needs, in libvirt's order, and do without a format node if possible."""
+    _pass_fds(work, image)
+    if not _needs_layer(work, image):
+        image.layer = None
+    _encryption(work, image, image.layer or image.storage)
+    for issue in check_image(image, work.caps):
+        refuse(issue)
+    complete_image(work, image, image.storage)
 
 
 def complete_image(work: Preparation, image: Image, owner: str) -> None:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 rules = Rules()
 
+FIRMWARE_FLASH: Final = "pflash0"
+VARIABLES_FLASH: Final = "pflash1"
+FLASH: Final = (FIRMWARE_FLASH, VARIABLES_FLASH)
+"""The flash devices of a machine; also where their prepared images are found."""
+
 ACCELERATORS: Final = {"qemu": "tcg", "kvm": "kvm", "hvf": "hvf"}
 
 
@@ -299,6 +304,14 @@ def _confidential(cmd: Command) -> Iterator[str]:
         yield "memory-encryption=lsec0"
 
 
+def _flash(cmd: Command) -> Iterator[str]:
+    """Yield the images of the firmware and of its variables."""
+    for device in FLASH:
+        image = cmd.resources.by_alias.get(device)
+        if image is not None:
+            yield f"{device}={image.node}"
+
+
 def _memory_attributes(cmd: Command) -> Iterator[str]:
     """Yield whether firmware tells latencies and bandwidths of NUMA nodes."""
     if has_hmat(cmd.domain):
@@ -339,6 +352,7 @@ PARTS: Final[tuple[Callable[[Command], Iterator[str]], ...]] = (
     _max_cpu_compat,
     _loadparm,
     _confidential,
+    _flash,
     _memory_attributes,
     _serial_console,
     _hpet,

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore.errors import Issue
+from hvcore.model.devices.storage import FileSource
 from hvcore.model.os import Loader
 from hvcore.rules.base import Rules
+from hvcore.rules.os import is_pflash
 from hvcore.rules.os import os_of
 from hvcore_qemu import firmware
+from hvcore_qemu.blockdev import Image
+from hvcore_qemu.blockdev import add_chain
 from hvcore_qemu.command import escape_comma
+from hvcore_qemu.images import open_image
 from hvcore_qemu.machines import machine_of
 from hvcore_qemu.props import refuse
+from hvcore_qemu.sections.machine import FIRMWARE_FLASH
+from hvcore_qemu.sections.machine import FLASH
+from hvcore_qemu.sections.machine import VARIABLES_FLASH
 from hvcore_qemu.sections.machine import features_of
 
 if TYPE_CHECKING:
@@ -26,9 +34,6 @@ if TYPE_CHECKING:
     from hvcore_qemu.prepare import Preparation
 
 rules = Rules()
-
-PFLASH: Final = ("pflash0", "pflash1")
-"""The flash devices of a machine: the firmware, and its variables."""
 
 ACPI_SIGNATURES: Final = {"raw": "", "slic": "SLIC", "msdm": "MSDM"}
 """Table types that QEMU takes, and the signature it is to put into them."""
@@ -91,6 +96,32 @@ def prepare_firmware(work: Preparation) -> None:
     issue = firmware.fill(work.domain, work.config, abi_update=False)
     if issue is not None:
         refuse(issue)
+    if is_pflash(work.domain):
+        _prepare_flash(work)
+
+
+def _prepare_flash(work: Preparation) -> None:
+    """Open the image of the firmware and that of its variables."""
+    os = os_of(work.domain)
+    image, nvram = os.loader, os.nvram
+    assert image is not None
+    work.resources.by_alias[FIRMWARE_FLASH] = Image(
+        source=FileSource(path=image.path),
+        format=image.format or "raw",
+        storage="libvirt-pflash0-storage",
+        layer="libvirt-pflash0-format",
+        readonly=bool(image.readonly),
+    )
+    if nvram is not None:
+        variables = Image(
+            source=nvram.source or FileSource(path=nvram.path),
+            format=nvram.format or "raw",
+            auth=nvram.source.auth if nvram.source is not None else None,
+            storage="libvirt-pflash1-storage",
+            layer="libvirt-pflash1-format",
+        )
+        open_image(work, variables)
+        work.resources.by_alias[VARIABLES_FLASH] = variables
 
 
 def prepare_boot_order(work: Preparation) -> None:
@@ -116,7 +147,10 @@ def _kind(disk: Disk) -> str:
 
 def pflash(cmd: Command) -> None:
     """Add the flash images of UEFI: the firmware, then its variables."""
-    del cmd
+    for name in FLASH:
+        image = cmd.resources.by_alias.get(name)
+        if image is not None:
+            add_chain(cmd, [image], ends=True)
 
 
 def loader(cmd: Command) -> None:
