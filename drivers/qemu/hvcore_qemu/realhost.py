@@ -27,6 +27,7 @@ from hvcore.errors import HvError
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
+from hvcore.state import make_directory
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
@@ -317,6 +318,7 @@ class RealHost:
         return descriptor
 
     def _listen(self, path: str) -> int:
+        make_directory(Path(path).parent)
         # What a process left behind that is gone would be in the way.
         Path(path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
