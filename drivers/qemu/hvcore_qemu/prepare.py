@@ -34,6 +34,7 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.video:prepare",
     "sections.os:prepare_firmware",
     "sections.clock:prepare",
+    "sections.os:prepare_variables",
     "devices.vsock:prepare",
     "images:prepare_host",
     "sections.memory:align_sizes",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hvcore.model.types import NodeSet
+    from hvcore_qemu.nvram import VariableStore
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
 
@@ -134,6 +135,9 @@ class PretendHost:
         raise HvError(
             f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
         )
+
+    def variable_store(self, store: VariableStore) -> None:
+        del store
 
     def fd_group(self, name: str) -> FdGroup | None:
         del name

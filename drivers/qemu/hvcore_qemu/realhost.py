@@ -28,6 +28,7 @@ from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
 from hvcore.state import make_directory
+from hvcore_qemu import nvram
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
     from hvcore_qemu.resources import NetworkPort
     from hvcore_qemu.resources import Volume
@@ -212,6 +214,9 @@ class RealHost:
         raise HvError(
             f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
         )
+
+    def variable_store(self, store: VariableStore) -> None:
+        nvram.create(store)
 
     def fd_group(self, name: str) -> FdGroup | None:
         del name

@@ -25,6 +25,7 @@ from hvcore.model.types import NodeSet
 
 if TYPE_CHECKING:
     from hvcore_qemu.blockdev import DiskBackend
+    from hvcore_qemu.nvram import VariableStore
 
 
 @attrs.frozen
@@ -188,6 +189,12 @@ class Host(Protocol):
         """Return where a volume is.
 
         :raises HvError: when the pool is not active or has no such volume.
+        """
+
+    def variable_store(self, store: VariableStore) -> None:
+        """Make the variable store of a guest's firmware unless there is one.
+
+        :raises HvError: when there is no template, or it cannot be used.
         """
 
     def fd_group(self, name: str) -> FdGroup | None:
