@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
+from typing import cast
 
 import attrs
 
@@ -301,7 +302,7 @@ def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
     root = read(xml, "domain")
     at_line: dict[int | None, Any] = {}
     for element in root.iter():
-        at_line.setdefault(element.sourceline, element)
+        at_line.setdefault(cast("int | None", element.sourceline), element)
     found = []
     for issue in issues:
         element, tail = at_line.get(issue.line, root), ""
