@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STEPS: Final[tuple[str, ...]] = (
     "devices.graphics:prepare",
+    "sections.cpu:validate_start",
     "sections.base:prepare",
     "images:prepare",
     "sections.numa:prepare",
@@ -38,6 +39,8 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.vsock:prepare",
     "images:prepare_host",
     "sections.memory:align_sizes",
+    "sections.cpu:prepare",
+    "devices.shmem:prepare",
     "sections.launchsecurity:prepare",
     "sections.base:check",
 )
