@@ -92,10 +92,17 @@ def needs_compare(arch: str, model: str) -> bool:
     """
     if arch not in X86:
         return True
-    known = x86.cpu_map().models.get(model)
+    known = x86.cpu_map().model(model)
     if known is None:
         raise x86.unknown_model(model)
     return known.compat_check
+
+
+def is_relative(cpu: Cpu) -> bool:
+    """Return whether what the guest gets depends on the host."""
+    if cpu.mode == "host-model" or cpu.match == "minimum":
+        return True
+    return any(feature.policy == "optional" for feature in cpu.features)
 
 
 def update(arch: str, cpu: Cpu, host: CpuSpec | None, removed: FeaturePolicy) -> None:

@@ -94,7 +94,6 @@ class Model:
     :ivar compat_check: whether it is compared feature by feature, and not by what QEMU says.
     :ivar removed: features that it once had; a guest has them only when asked for.
     :ivar added: features that it always had without libvirt knowing.
-    :ivar canonical: the name by which QEMU calls it, where this is an older one.
     """
 
     name: str
@@ -106,7 +105,6 @@ class Model:
     signatures: tuple[Signature, ...] = ()
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
-    canonical: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -122,7 +120,10 @@ class CpuData:
 
 
 class CpuMap:
-    """All features and models. Newer models stand later; the order of features is libvirt's."""
+    """All features and models; models are made when they are asked for.
+
+    Newer models stand later; the order of features is libvirt's.
+    """
 
     def __init__(self, rows: Mapping[str, Any]) -> None:
         self._slots: dict[tuple[int, ...], int] = {}
@@ -137,9 +138,8 @@ class CpuMap:
             name: self._place((leaf, 0)) * (eax | edx << 96)
             for name, (leaf, eax, edx) in _PARAVIRTUAL.items()
         }
-        self.models: Final[dict[str, Model]] = {}
-        for row in rows["models"]:
-            self._model(row)
+        self._rows: Final[dict[str, dict[str, Any]]] = {row["name"]: row for row in rows["models"]}
+        self._models: dict[str, Model] = {}
 
     def _place(self, key: tuple[int, ...]) -> int:
         """Return what bits of a leaf or MSR are multiplied by."""
@@ -161,7 +161,20 @@ class CpuMap:
         if not migratable:
             self.blockers.add(name)
 
-    def _model(self, row: dict[str, Any]) -> None:
+    def names(self) -> Iterator[str]:
+        """Yield the names of all models, the newest first."""
+        return reversed(self._rows)
+
+    def model(self, name: str) -> Model | None:
+        """Return a model by its name."""
+        row = self._rows.get(name)
+        if row is None:
+            return None
+        if name not in self._models:
+            self._models[name] = self._made(row)
+        return self._models[name]
+
+    def _made(self, row: dict[str, Any]) -> Model:
         model = Model(
             row["name"],
             decode_host=row.get("host", False),
@@ -170,12 +183,10 @@ class CpuMap:
             removed=tuple(row.get("removed", ())),
             added=tuple(row.get("added", ())),
         )
-        ancestor = self.models[row["ancestor"]] if "ancestor" in row else None
+        ancestor = self.model(row["ancestor"]) if "ancestor" in row else None
         if ancestor is not None:
             model.bits = ancestor.bits & ~self.bits_of(ancestor.removed)
             model.vendor, model.signatures = ancestor.vendor, ancestor.signatures
-            if not row.keys() & {"signatures", "vendor", "features", "removed", "added"}:
-                ancestor.canonical = model.name
         if "signatures" in row:
             model.signatures = tuple(
                 Signature(family, number, None if steppings is None else NodeSet.parse(steppings))
@@ -183,7 +194,7 @@ class CpuMap:
             )
         model.vendor = row.get("vendor", model.vendor)
         model.bits |= self.bits_of(row.get("features", ()))
-        self.models[model.name] = model
+        return model
 
     def bits_of(self, names: Iterable[str]) -> int:
         """Return the bits of features; unknown ones have none."""
@@ -227,7 +238,7 @@ def unknown_model(name: str) -> HvError:
 
 
 def _find(name: str | None) -> Model:
-    model = cpu_map().models.get(name or "")
+    model = cpu_map().model(name or "")
     if model is None:
         _internal(f"Unknown CPU model {name}")
     return model
@@ -427,13 +438,14 @@ def decode(
     """
     data = _without_broken_tsx(data)
     best: _Candidate | None = None
-    for model in reversed(cpu_map().models.values()):
-        known = models.get(model.name) if models is not None else None
-        only = len(preferred) == 1 and preferred[0] == model.name
+    for name in cpu_map().names():
+        known = models.get(name) if models is not None else None
+        only = len(preferred) == 1 and preferred[0] == name
         if models is not None and known is None:
             if only and fallback != "allow":
-                unsupported_model(model.name)
+                unsupported_model(name)
             continue
+        model = _find(name)
         if data.vendor and model.vendor and data.vendor != model.vendor:
             continue
         other = _candidate(data, model, known, host=host)
@@ -471,7 +483,7 @@ def expand(cpu: CpuSpec) -> CpuSpec:
 
     :raises HvError: when the model is unknown.
     """
-    model = cpu_map().models.get(cpu.model or "")
+    model = cpu_map().model(cpu.model or "")
     if model is None:
         _internal(f"unknown CPU model {cpu.model}")
     made = attrs.evolve(cpu, features=dict.fromkeys(cpu_map().names_in(model.bits), "require"))

@@ -14,7 +14,8 @@ KNOWN = x86.cpu_map()
 
 def data(model: str, *more: str, without: tuple[str, ...] = ()) -> x86.CpuData:
     """Return what a processor that is ``model`` tells of itself."""
-    found = KNOWN.models[model]
+    found = KNOWN.model(model)
+    assert found is not None
     bits = (found.bits | KNOWN.bits_of(more)) & ~KNOWN.bits_of(without)
     first = found.signatures[0]
     signature = (first.family, first.model, next(iter(first.steppings or ()), 0))
@@ -23,7 +24,9 @@ def data(model: str, *more: str, without: tuple[str, ...] = ()) -> x86.CpuData:
 
 def test_every_model_describes_itself_best_among_those_of_its_kind() -> None:
     wrong = []
-    for name, model in KNOWN.models.items():
+    for name in KNOWN.names():
+        model = KNOWN.model(name)
+        assert model is not None
         if model.decode_guest and model.signatures:
             found = x86.decode(data(name), models={name: KnownModel(name)})
             # Some processors have transactional memory that does not work.
@@ -114,9 +117,7 @@ def test_a_model_is_expressed_by_another() -> None:
 
 
 def test_broken_transactional_memory_is_not_offered() -> None:
-    found = x86.decode(
-        x86.CpuData(bits=KNOWN.models["Haswell"].bits, vendor="Intel", signature=(6, 60, 3))
-    )
+    found = x86.decode(x86.CpuData(bits=data("Haswell").bits, vendor="Intel", signature=(6, 60, 3)))
     assert found.model == "Haswell-noTSX"
 
 

@@ -192,20 +192,22 @@ def prepare(work: Preparation) -> None:
         return
     if not work.new and arch in X86 and cpu.mode == "host-model" and cpu.model is not None:
         cpu.mode = "custom"  # the other side has replaced it already
-    models = host_models(caps, domain.type, work.info)
-    _supported(work, cpu, models)
+    _supported(work, cpu)
     if arch not in SUPPORTED_ARCHES:
         raise HvError(
             f"'{arch}' architecture is not supported by CPU driver", kind=ErrorClass.NO_SUPPORT
         )
     if arch in PPC64:
         cpu.model = ppc64.convert_legacy(cpu.model)
-    if cpu.check != "none" and models is not None:
-        check_forbidden(guest.spec_of(cpu), models.comparable)
+    if cpu.check != "none" and any(feature.policy == "forbid" for feature in cpu.features):
+        models = _models(work)
+        if models is not None:
+            check_forbidden(guest.spec_of(cpu), models.comparable)
     if cpu.mode not in _BY_ITSELF:
         if cpu.check == "partial":
-            _check_partially(work, cpu, models)
+            _check_partially(work, cpu)
         removed: FeaturePolicy = "disable" if work.new else "require"
+        models = _models(work) if guest.is_relative(cpu) else None
         guest.update(arch, cpu, models.migratable if models else None, removed)
         guest.translate(arch, cpu, known_models(caps, domain.type))
         cpu.fallback = "forbid"
@@ -214,7 +216,12 @@ def prepare(work: Preparation) -> None:
     _deprecated(work, cpu)
 
 
-def _supported(work: Preparation, cpu: Cpu, models: HostModels | None) -> None:
+def _models(work: Preparation) -> HostModels | None:
+    """Return the host's CPU as QEMU sees it; costly the first time, so ask only if it matters."""
+    return host_models(work.caps, work.domain.type, work.info)
+
+
+def _supported(work: Preparation, cpu: Cpu) -> None:
     """Make sure that there can be a CPU of this mode.
 
     :raises HvError: when there cannot.
@@ -225,7 +232,7 @@ def _supported(work: Preparation, cpu: Cpu, models: HostModels | None) -> None:
     machine = domain.os.machine if domain.os else None
     mode = cpu.mode or "custom"
     if mode == "host-model":
-        supported = models is not None and not caps.passthrough_only(domain.type, machine)
+        supported = not caps.passthrough_only(domain.type, machine) and _models(work) is not None
     else:
         supported = caps.supports_cpu_mode(host_arch, domain.type, mode, machine)
     if not supported:
@@ -236,16 +243,16 @@ def _supported(work: Preparation, cpu: Cpu, models: HostModels | None) -> None:
         )
 
 
-def _check_partially(work: Preparation, cpu: Cpu, models: HostModels | None) -> None:
+def _check_partially(work: Preparation, cpu: Cpu) -> None:
     """Compare with the host by QEMU's word where that is enough, else feature by feature.
 
     :raises HvError: when the host cannot provide the CPU.
     """
     arch = arch_of(work.domain)
     known = (known_models(work.caps, work.domain.type) or {}).get(cpu.model or "")
-    only_disables = all(feature.policy == "disable" for feature in cpu.features)
-    if known is not None and known.usable and only_disables:
+    if known is not None and known.usable and all(f.policy == "disable" for f in cpu.features):
         return
+    models = _models(work)
     reported = models.reported if models is not None else None
     if (
         cpu.model is None
