@@ -38,6 +38,7 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.os:prepare_variables",
     "devices.vsock:prepare",
     "images:prepare_host",
+    "devices.filesystem:prepare",
     "sections.memory:align_sizes",
     "sections.cpu:prepare",
     "devices.shmem:prepare",

@@ -156,6 +156,12 @@ class PretendHost:
     def nbdkit(self) -> frozenset[str] | None:
         return None
 
+    def virtiofsd(self, socket: str) -> None:
+        del socket
+
+    def pr_helper(self, socket: str) -> None:
+        del socket
+
     # -- other devices -----------------------------------------------------------------------
 
     def vhost_scsi(self) -> int:

@@ -241,6 +241,14 @@ class RealHost:
     def nbdkit(self) -> frozenset[str] | None:
         return None
 
+    def virtiofsd(self, socket: str) -> None:
+        del socket
+        _missing("filesystems with driver type 'virtiofs' and no socket of their own")
+
+    def pr_helper(self, socket: str) -> None:
+        del socket
+        _missing("managed persistent reservations")
+
     # -- other devices ------------------------------------------------------------------
 
     def vhost_scsi(self) -> int:

@@ -215,6 +215,12 @@ class Host(Protocol):
     def nbdkit(self) -> frozenset[str] | None:
         """Return what the installed nbdkit can do (``plugin-curl``...); None without one."""
 
+    def virtiofsd(self, socket: str) -> None:
+        """Start the process that serves a directory at ``socket``."""
+
+    def pr_helper(self, socket: str) -> None:
+        """Start the helper for persistent reservations, which listens at ``socket``."""
+
     # -- other devices -----------------------------------------------------------------------
 
     def vhost_scsi(self) -> int:
