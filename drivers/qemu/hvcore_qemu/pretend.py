@@ -208,4 +208,3 @@ class PretendHost:
     ) -> bytes:
         del usage_type, uuid, usage
         return b"secret"
-
