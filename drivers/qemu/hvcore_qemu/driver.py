@@ -418,6 +418,10 @@ class QemuDriver(Driver):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _leave(self, guest: Guest) -> None:
+        if not guest.process.alive and guest.watcher is not None:
+            # It just ended; whoever waited for that cleans up.
+            await guest.watcher
+            return
         try:
             async with asyncio.timeout(_FAREWELL):
                 await guest.monitor.run(lifecycle.leave(guest.course))
