@@ -528,6 +528,9 @@ class Engine:
         if self.directory is None or record.live is None or record.id is None:
             return
         pid, start = record.process or (None, None)
+        if record.live_text is None or record.live_text[0] is not record.live:
+            text = record.live.xml(inactive=False, secure=True)
+            record.live_text = (record.live, text)
         self.directory.save_status(
             Status(
                 uuid=record.uuid,
@@ -535,7 +538,7 @@ class Engine:
                 id=record.id,
                 state=record.state,
                 reason=record.reason,
-                live_xml=record.live.xml(inactive=False, secure=True),
+                live_xml=record.live_text[1],
                 pid=pid,
                 start=start,
                 boot=self._boot,
@@ -600,6 +603,7 @@ class Engine:
     def _clear(self, record: Record, reason: ShutoffReason) -> None:
         record.id = None
         record.live = None
+        record.live_text = None
         record.process = None
         record.runtime = None
         record.data = {}

@@ -79,6 +79,9 @@ _DRAIN: Final = 1.0
 _FAREWELL: Final = 2.0
 """Seconds for a QEMU to take note that its manager leaves."""
 
+_FRESH: Final = 1.0
+"""Seconds for which an emulator is not looked at again: a definition and its start are one look."""
+
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -116,7 +119,7 @@ class QemuDriver(Driver):
         self.config = _config(self._directory)
         self._guests: dict[Record, Guest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._caps: dict[str, QemuCapabilities] = {}
+        self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
         self._pipeline: Pipeline | None = None
         self._host: HostInfo | None = None
 
@@ -197,7 +200,12 @@ class QemuDriver(Driver):
     async def _probed(self, binary: str) -> QemuCapabilities:
         from hvcore_qemu import probe  # noqa: PLC0415 - imports nothing heavy unless it must ask
 
-        return await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+        now = asyncio.get_running_loop().time()
+        checked, caps = self._caps.get(binary, (0.0, None))
+        if caps is None or now - checked > _FRESH:
+            caps = await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+            self._caps[binary] = (now, caps)
+        return caps
 
     # -- starting -----------------------------------------------------------------------
 
