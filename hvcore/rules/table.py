@@ -13,9 +13,10 @@ MODULES: Final = (
     "numatune", "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel",
     "launchsecurity",
     # devices
-    "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "chardev", "input",
-    "filesystem", "watchdog", "memballoon", "rng", "nvram", "hub", "shmem", "tpm", "panic",
-    "memory", "redirdev", "iommu", "vsock", "crypto", "pstore", "graphics", "audio", "lease",
+    "address", "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard",
+    "chardev", "input", "filesystem", "watchdog", "memballoon", "rng", "nvram", "hub", "shmem",
+    "tpm", "panic", "memory", "redirdev", "iommu", "vsock", "crypto", "pstore", "graphics", "audio",
+    "lease",
 )  # fmt: skip
 
 CORE: Final = Rules.merged(import_module(f"hvcore.rules.{name}").rules for name in MODULES)

@@ -13,8 +13,8 @@ MODULES: Final = (
     "sections.power", "sections.os", "sections.vcpu", "sections.features", "sections.memory",
     "sections.numa", "sections.sysinfo", "sections.launchsecurity",
     # devices
-    "devices.disk", "devices.interface", "devices.sound", "devices.hostdev", "devices.video",
-    "devices.controller", "devices.smartcard", "devices.chardev", "devices.input",
+    "devices.info", "devices.disk", "devices.interface", "devices.sound", "devices.hostdev",
+    "devices.video", "devices.controller", "devices.smartcard", "devices.chardev", "devices.input",
     "devices.filesystem", "devices.watchdog", "devices.memballoon", "devices.rng",
     "devices.nvram", "devices.hub", "devices.shmem", "devices.tpm", "devices.panic",
     "devices.memory", "devices.redirdev", "devices.iommu", "devices.vsock", "devices.crypto",
