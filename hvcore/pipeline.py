@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
-from typing import cast
 
 import attrs
 
@@ -162,18 +161,16 @@ class Pipeline:
         rules = self.rules.device
 
         def complete(domain: Domain, device: Any) -> list[Issue]:
-            issues: list[Issue] = []
+            found: list[Issue] = []
             for rule in rules.get(type(device), ()):
-                for issue in rule(domain, device, ctx) or ():
-                    issues.append(_at(device, issue))  # noqa: PERF401 - nearly always none
-            return issues
+                found += _at(device, rule(domain, device, ctx))
+            return found
 
         ctx.complete = complete
         for device in domain.devices.walk():
             issues += complete(domain, device)
         for owner, feature in self._features(domain):
-            found = feature.run(feature.post_parses, domain, owner, ctx)
-            issues += [_at(owner, issue) for issue in found]
+            issues += _at(owner, feature.run(feature.post_parses, domain, owner, ctx))
         _stop_at(issues)
         _run(self.rules.late, domain, ctx, issues)
         for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
@@ -193,15 +190,13 @@ class Pipeline:
         rules = self.rules.checks
         for device in domain.devices.walk():
             for rule in rules.get(type(device), ()):
-                for issue in rule(domain, device, ctx) or ():
-                    issues.append(_at(device, issue))  # noqa: PERF401 - nearly always none
+                issues += _at(device, rule(domain, device, ctx))
         _run(self.rules.domain_checks[driver_checks:], domain, ctx, issues)
         for owner, feature in self._features(domain):
-            found = feature.run(feature.checks, domain, owner, ctx)
+            issues += _at(owner, feature.run(feature.checks, domain, owner, ctx))
             if ctx.caps is not None:
                 refusal = feature.refusal(ctx.driver, ctx.caps)
-                found += [refusal] if refusal else []
-            issues += [_at(owner, issue) for issue in found]
+                issues += _at(owner, [refusal] if refusal else [])
         for found in self.registry.manager.hook.hv_validate(domain=domain, ctx=ctx):
             issues += found or ()
         return issues
@@ -287,9 +282,12 @@ def _elements(owner: Element) -> Iterator[Element]:
         yield from _elements(extension)
 
 
-def _at(owner: Element, issue: Issue) -> Issue:
-    """Return ``issue``, placed at ``owner`` unless it has a line."""
-    return issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
+def _at(owner: Element, issues: Issues) -> list[Issue]:
+    """Return ``issues``, those without a line placed at ``owner``."""
+    return [
+        issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
+        for issue in issues or ()
+    ]
 
 
 def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
@@ -303,7 +301,7 @@ def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
     root = read(xml, "domain")
     at_line: dict[int | None, Any] = {}
     for element in root.iter():
-        at_line.setdefault(cast("int | None", element.sourceline), element)
+        at_line.setdefault(element.sourceline, element)
     found = []
     for issue in issues:
         element, tail = at_line.get(issue.line, root), ""

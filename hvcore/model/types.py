@@ -25,8 +25,7 @@ class NodeSet:
     __slots__ = ("_text", "mask")
     LIMIT: ClassVar[int] = 16384
 
-    mask: int
-    _text: str | None
+    mask: Final[int]
 
     def __init__(self, numbers: Iterable[int] = ()) -> None:
         mask = 0

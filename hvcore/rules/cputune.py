@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hvcore.model.cputune import CpuTune
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -40,7 +41,7 @@ _CACHE_TYPES: Final = ("both", "code", "data")
 
 
 @rules.post_parse_early
-def _pins(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _pins(domain: Domain, ctx: Context) -> Issues:
     """Pins are of threads that exist, one each, and in the order of the threads."""
     del ctx
     tune = domain.cputune
@@ -68,7 +69,7 @@ def _repeated(numbers: Iterable[int]) -> Iterator[int]:
 
 
 @rules.post_parse_early
-def _schedulers(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _schedulers(domain: Domain, ctx: Context) -> Issues:
     """Every thread has at most one scheduler; libvirt writes one element for each thread."""
     del ctx
     tune = domain.cputune
@@ -130,15 +131,14 @@ class _Group:
 
 
 @rules.post_parse_early
-def _resctrl(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _resctrl(domain: Domain, ctx: Context) -> Issues:
     """Arrange cache and bandwidth allocations by group; groups must not overlap."""
     tune = domain.cputune
     if tune is None or not (tune.cachetunes or tune.memorytunes):
         return
     present = NodeSet.from_mask((1 << max_vcpus(domain)) - 1)
     groups: list[_Group] = []
-    entries: list[CacheTune | MemoryTune] = [*tune.cachetunes, *tune.memorytunes]
-    for entry in entries:
+    for entry in (*tune.cachetunes, *tune.memorytunes):
         entry.vcpus &= present
         for monitor in entry.monitors:
             monitor.vcpus &= present
@@ -232,7 +232,7 @@ def _monitors(
 
 
 @rules.check_domain
-def _bandwidth(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _bandwidth(domain: Domain, ctx: Context) -> Issues:
     """Periods and quotas are what the kernel accepts; a negative quota means no limit."""
     del ctx
     tune = domain.cputune

@@ -9,11 +9,10 @@ from hvcore.model.iothread import IOThread
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hvcore.model.domain import Domain
     from hvcore.model.iothread import DefaultIOThread
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -39,7 +38,7 @@ def iothread_ids(domain: Domain) -> set[int]:
 
 
 @rules.post_parse_early
-def _numbers(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _numbers(domain: Domain, ctx: Context) -> Issues:
     """Make count and list agree; a list is written only where it says more than the count."""
     del ctx
     seen: set[int] = set()
@@ -62,7 +61,7 @@ def _numbers(domain: Domain, ctx: Context) -> Iterator[Issue]:
 
 
 @rules.check_domain
-def _pools(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _pools(domain: Domain, ctx: Context) -> Issues:
     """Limits of thread pools must leave room."""
     del ctx
     pools: list[IOThread | DefaultIOThread] = [*domain.iothreadids]
@@ -83,7 +82,7 @@ def _or_absent(value: int | None) -> int:
 
 
 @rules.check_domain
-def _throttle_groups(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _throttle_groups(domain: Domain, ctx: Context) -> Issues:
     """Refuse a total together with limits of reading and writing alone."""
     del ctx
     for group in domain.throttlegroups:

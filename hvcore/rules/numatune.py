@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hvcore.model.numatune import NumaMode
     from hvcore.model.types import NodeSet
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -49,7 +50,7 @@ def numa_nodeset(domain: Domain, advice: NodeSet | None, cell: int = -1) -> Node
 
 
 @rules.post_parse_early
-def _placement(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _placement(domain: Domain, ctx: Context) -> Issues:
     """Decide between a static set and numad's advice, for memory and for the virtual CPUs."""
     del ctx
     assert domain.vcpu is not None  # the rules of <vcpu> come before
@@ -59,7 +60,7 @@ def _placement(domain: Domain, ctx: Context) -> Iterator[Issue]:
         if not static_cpus:
             tune = domain.numatune = tune or NumaTune()
             tune.memory = NumaMemory(mode="strict", placement="auto")
-    elif not (tune.memory.mode or tune.memory.placement or tune.memory.nodeset):
+    elif tune.memory.mode is tune.memory.placement is tune.memory.nodeset is None:
         tune.memory = None
     else:
         yield from _memory(tune.memory, static_cpus=static_cpus)
@@ -116,7 +117,7 @@ def _memnodes(tune: NumaTune, cells: int, *, auto: bool) -> Iterator[Issue]:
 
 
 @rules.check_domain
-def _restrictive(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _restrictive(domain: Domain, ctx: Context) -> Issues:
     """Mode restrictive is for all memory or for none: it leaves binding to cgroups."""
     del ctx
     tune = domain.numatune

@@ -10,10 +10,9 @@ from hvcore.model.vcpu import VcpuState
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -42,7 +41,7 @@ def online_vcpus(domain: Domain) -> int:
 
 
 @rules.post_parse_early
-def _counts(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _counts(domain: Domain, ctx: Context) -> Issues:
     """Give every guest a count, and let the list of states decide where there is one."""
     del ctx
     if domain.vcpu is None:
@@ -71,7 +70,7 @@ def _counts(domain: Domain, ctx: Context) -> Iterator[Issue]:
 
 
 @rules.post_parse_late
-def _hotpluggable(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _hotpluggable(domain: Domain, ctx: Context) -> Issues:
     """Make sure that a CPU that is offline at start can come later."""
     del ctx
     for state in domain.vcpus:

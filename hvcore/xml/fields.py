@@ -14,6 +14,7 @@ booleans of presence ``False``, for lists the empty list) means absent and is ne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -155,8 +156,9 @@ def attr(
     :param show: ``live`` is written only in active output, ``secure`` only with secrets,
         ``not_migratable`` not for migration.
     :param refused: libvirt's text for a refused value where it differs from the usual one; may
-        use ``{value}``, and ``{cause}`` for what the codec found wrong. A leading prefix of
-        another error class, such as ``internal error:`` with a blank, selects that class.
+        use ``{value}``, and ``{cause}`` for what the codec found wrong. A leading
+        ``unsupported configuration: `` or ``internal error: ``
+        selects that error class.
     :param missing: libvirt's text for a missing value where it differs from the usual one.
     :param written: what is written in place of the value, as a function of the object and of how
         output is wanted; for attributes that follow from other values.
@@ -272,6 +274,7 @@ def choice(
     default: str | None = None,
     many: bool = False,
     refused: str | None = None,
+    written: Callable[[Any, FormatContext], Any] | None = None,
     doc: str = "",
 ) -> Any:
     """Declare an element whose class depends on a value.
@@ -282,12 +285,13 @@ def choice(
     :param of: value to class (or a function that returns that mapping).
     :param default: the selecting value when the attribute is absent; None makes it required.
     :param many: a list instead of at most one.
+    :param written: as for :func:`attr`; returns the objects to write.
     """
     steps, _ = _split(path)
     return _field(
         FieldSpec(
             kind="choice", steps=steps, of=of, by=by, default=None, many=many, refused=refused,
-            doc=doc, unit=default or "",
+            written=written, doc=doc, unit=default or "",
         )
     )  # fmt: skip
 
@@ -334,7 +338,7 @@ class Element:
     selector: ClassVar[str | None] = None
     """Attribute by which a ``choice`` picked this class; it is no field of the class."""
     leading: ClassVar[tuple[str, ...]] = ()
-    """Inherited fields that libvirt writes before those of the class itself."""
+    """Fields, in order, that libvirt writes before all others, inherited ones included."""
     trailing: ClassVar[tuple[str, ...]] = ()
     """Fields that libvirt writes after everything else, inherited ones included."""
 
@@ -403,15 +407,13 @@ def element(
     return wrap
 
 
+@functools.cache
 def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     """Return the declared fields in document order: own ones first, inherited ones after.
 
     What a base class declares (alias, boot order, address) is what libvirt writes last, but for
     the fields the class names in ``leading`` and ``trailing``.
     """
-    known = _FIELDS.get(cls)
-    if known is not None:
-        return known
     found: list[tuple[int, str, FieldSpec]] = []
     for attribute in attrs.fields(cls):
         spec = attribute.metadata.get("hvcore")
@@ -423,9 +425,6 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
             )
             found.append((declared_by, attribute.name, spec))
     # Sorting is stable: within a class the order is that of declaration.
-    found.sort(key=lambda item: (item[1] in cls.trailing, item[1] not in cls.leading, item[0]))
-    _FIELDS[cls] = known = [(name, spec) for _, name, spec in found]
-    return known
-
-
-_FIELDS: Final[dict[type, list[tuple[str, FieldSpec]]]] = {}
+    first = {name: place for place, name in enumerate(cls.leading, start=-len(cls.leading))}
+    found.sort(key=lambda item: (item[1] in cls.trailing, first.get(item[1], 0), item[0]))
+    return [(name, spec) for _, name, spec in found]

@@ -15,7 +15,6 @@ from typing import Final
 
 import attrs
 
-from hvcore.cpu.spec import CpuSpec
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.hostinfo import HostInfo
@@ -100,13 +99,18 @@ _SETTINGS: Final = {
 }
 
 
-def config_of(aux: Path, differing: Mapping[str, Any]) -> QemuConfig:
+def config_of(aux: Path, extra: Mapping[str, Any]) -> QemuConfig:
     """Return the settings with those of a row in place.
 
     :param aux: the data's folder that has the firmware descriptors.
+    :param extra: the row's column of the same name.
     :raises KeyError: when the row has a setting that is not known here.
     """
+    differing = extra.get("driver_config", {})
     changes = {_SETTINGS[name]: value for name, value in differing.items()}
+    version = extra.get("env", {}).get("VIR_TEST_MOCK_FAKE_TPM_VERSION")
+    if version is not None:
+        changes["swtpm_versions"] = (version,)
     return _evolved(aux, tuple(sorted(changes.items())))
 
 
@@ -125,20 +129,7 @@ def _firmware(root: Path) -> tuple[Firmware, ...]:
 
 def host_info(aux: Path, extra: Mapping[str, Any]) -> HostInfo:
     """Return the facts of the host of a case."""
-    # Unless a row says otherwise, host models were concluded from a Core 2 Duo, whatever the host.
-    cpu = _host_cpu(aux, extra.get("caps_host_cpu_model") or "core2duo")
-    return attrs.evolve(_host_info(extra["host_arch"]), pci=FakePci(pci_devices(aux)), cpu=cpu)
-
-
-@functools.lru_cache(maxsize=16)
-def _host_cpu(aux: Path, name: str) -> CpuSpec:
-    found = json.loads((aux / "host_cpus.json").read_text("utf-8"))["cpus"][name]
-    return CpuSpec(
-        model=found["model"],
-        vendor=found.get("vendor"),
-        features=dict.fromkeys(found.get("features", ()), "require"),
-        host=True,
-    )
+    return attrs.evolve(_host_info(extra["host_arch"]), pci=FakePci(pci_devices(aux)))
 
 
 @functools.lru_cache(maxsize=16)

@@ -26,6 +26,8 @@ class QemuConfig:
     :ivar nvram: firmware without a descriptor, each with the template of its variables.
     :ivar find_firmware: the descriptors of the host, in order of preference.
     :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
+    :ivar config_base_dir: where versions before 9.7 of libvirt put sockets of channels.
+    :ivar swtpm_versions: versions that the installed emulator of TPMs has; none without one.
     :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none.
     :ivar tls_x509_verify: whether clients must show certificates.
     :ivar security_model: security driver of labels that name none.
@@ -68,6 +70,9 @@ class QemuConfig:
     spice_sasl: bool = False
     spice_sasl_dir: str | None = None
     spice_auto_unix_socket: bool = False
+    config_base_dir: str = "/etc/hvcore"
+    swtpm_state_dir: str = "/run/hvcore/qemu/swtpm"
+    swtpm_versions: tuple[str, ...] = ("1.2", "2.0")
     rdp_listen: str = "127.0.0.1"
     qemu_rdp: str | None = "/usr/bin/qemu-rdp"
     chardev_tls: bool = False

@@ -44,7 +44,19 @@ from hvcore.xml.fields import element
 from hvcore.xml.fields import text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.devices.base import Device
+    from hvcore.xml.context import FormatContext
+
+
+def _consoles(devices: Devices, ctx: FormatContext) -> list[Console]:
+    """Return the consoles to write; one that is the first serial port reads like that."""
+    del ctx
+    return [
+        console.like(devices.serials[0]) if console.is_serial and devices.serials else console
+        for console in devices.consoles
+    ]
 
 
 @element("devices", paired=True)
@@ -60,7 +72,7 @@ class Devices(Element):
     smartcards: list[Smartcard] = children("smartcard", Smartcard)
     serials: list[Serial] = children("serial", Serial)
     parallels: list[Parallel] = children("parallel", Parallel)
-    consoles: list[Console] = children("console", Console)
+    consoles: list[Console] = children("console", Console, written=_consoles)
     channels: list[Channel] = children("channel", Channel)
     inputs: list[Input] = children("input", Input)
     tpms: list[Tpm] = children("tpm", Tpm)
@@ -84,9 +96,10 @@ class Devices(Element):
     vsocks: list[Vsock] = children("vsock", Vsock)
     pstores: list[Pstore] = children("pstore", Pstore)
 
-    def walk(self) -> list[Device]:
-        """Return every device, in the order in which libvirt visits them."""
-        return [device for name in VISITED for device in getattr(self, name)]
+    def walk(self) -> Iterator[Device]:
+        """Yield every device in the order in which libvirt visits them."""
+        for name in VISITED:
+            yield from getattr(self, name)
 
 
 VISITED: Final = (

@@ -1,4 +1,4 @@
-"""The <nvram> element below <devices>."""
+"""The <nvram> element."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from hvcore.model.devices.base import Device
 from hvcore.xml.fields import element
 
 
-@element("nvram", paired=True)
+@element("nvram")
 class Nvram(Device):
-    """The memory in which pSeries firmware keeps its variables."""
+    """A nvram."""

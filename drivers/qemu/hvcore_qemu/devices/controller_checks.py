@@ -11,7 +11,6 @@ from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.controller import Controller
 from hvcore.rules.base import Rules
 from hvcore.rules.controller import VIRTIO_SCSI
-from hvcore.rules.iothread import iothread_ids
 from hvcore_qemu.machines import machine_of
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def check_iothread_mapping(
             "'queue' count must be configured for explicit iothread to queue mapping"
         )
         return
-    known = iothread_ids(domain)
+    known = {each.id for each in domain.iothreadids}
     used: set[int] = set()
     taken: set[int] = set()
     for each in iothreads:
@@ -211,7 +210,7 @@ def _scsi_iothreads(domain: Domain, device: Controller, ctx: Context) -> Iterato
             )
             return
         yield from check_iothread_mapping(domain, device.iothreads, device.queues or 0)
-    if device.iothread and device.iothread not in iothread_ids(domain):
+    if device.iothread and device.iothread not in {each.id for each in domain.iothreadids}:
         yield Issue.unsupported(
             f"controller iothread '{device.iothread}' not defined in iothreadid"
         )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
@@ -41,7 +42,7 @@ _IN_SLOTS = ("dimm", "nvdimm")
 
 
 @rules.post_parse(MemoryDevice)
-def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
+def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
     """Round the size of new pSeries modules here, so that it is visible in the document."""
     if not ctx.abi_update or machine_of(domain).arch not in PPC64:
         return
@@ -58,7 +59,7 @@ def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue
 
 
 @rules.check_domain
-def _hotplug(domain: Domain, ctx: Context) -> Iterator[Issue]:
+def _hotplug(domain: Domain, ctx: Context) -> Issues:
     """Check that modules have slots and room, and nodes where there are any."""
     del ctx
     modules = domain.devices.memories
@@ -114,7 +115,7 @@ def _place(domain: Domain, module: MemoryDevice) -> Iterator[Issue]:
 
 
 @rules.check(MemoryDevice)
-def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
+def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
     """Check that this QEMU has what the model needs."""
     caps = ctx.caps
     if device.model == "dimm":

@@ -1,0 +1,327 @@
+"""Character devices of the host as QEMU's -chardev: preparation, validation and command line.
+
+Files and listening sockets are opened before QEMU starts and handed over as descriptors, so that
+QEMU needs no right to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
+
+import attrs
+
+from hvcore.errors import ErrorClass
+from hvcore.errors import Issue
+from hvcore.model.devices.base import VirtioSerialAddress
+from hvcore.model.devices.chardev_source import source_of
+from hvcore_qemu.command import escape_comma
+from hvcore_qemu.credentials import tls_credentials
+from hvcore_qemu.credentials import tls_secret
+from hvcore_qemu.props import pass_fds
+from hvcore_qemu.props import refuse
+from hvcore_qemu.props import switch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+
+    from hvcore.model.domain import Domain
+    from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
+    from hvcore_qemu.capabilities import QemuCapabilities
+    from hvcore_qemu.command import Command
+    from hvcore_qemu.config import QemuConfig
+    from hvcore_qemu.credentials import Secret
+    from hvcore_qemu.prepare import Preparation
+    from hvcore_qemu.resources import FdSet
+
+Options = dict[str, Any]
+
+
+@attrs.define
+class Backend:
+    """What was opened and fetched for one character device.
+
+    :ivar file: the file that is written.
+    :ivar socket: the socket that listens.
+    :ivar log: the file that gets a copy.
+    :ivar secret: the password of the key by which a TCP server proves who it is.
+    """
+
+    file: FdSet | None = None
+    socket: int | None = None
+    log: FdSet | None = None
+    secret: Secret | None = None
+
+
+# -- validation ----------------------------------------------------------------------------------
+
+
+def check(domain: Domain, owner: Any, ctx: Context) -> Issues:
+    """Yield what QEMU cannot do of the source of ``owner``."""
+    source = source_of(owner)
+    if owner.type == "tcp" and owner.protocol in ("telnets", "tls"):
+        yield Issue.unsupported(f"tcp chardev protocol '{owner.protocol}' not supported")
+    elif owner.type in ("tcp", "unix") and source.reconnect and source.reconnect_timeout == 0:
+        yield Issue("chardev reconnect source timeout cannot be '0'", ErrorClass.INVALID_ARG)
+    elif owner.type == "qemu-vdagent" and "chardev.qemu-vdagent" not in ctx.caps:
+        yield Issue.unsupported(f"chardev '{owner.type}' not supported in this QEMU binary")
+    elif owner.type in ("spicevmc", "spiceport") and not has_spice(domain):
+        yield Issue.unsupported(f"chardev '{owner.type}' not supported without spice graphics")
+
+
+def has_spice(domain: Domain) -> bool:
+    """Return whether the guest has a SPICE server."""
+    return any(graphics.type == "spice" for graphics in domain.devices.graphics)
+
+
+# -- preparation ---------------------------------------------------------------------------------
+
+
+def _users(domain: Domain) -> Iterator[tuple[str, Any]]:
+    """Yield alias and source of all that have a character device, in libvirt's order."""
+    devices = domain.devices
+    for card in devices.smartcards:
+        if card.mode == "passthrough":
+            yield card.alias or "", card
+    for family in (devices.serials, devices.parallels, devices.channels, devices.consoles):
+        yield from ((device.alias or "", device) for device in family)
+    for rng in devices.rngs:
+        if rng.backend.model == "egd":
+            yield rng.alias or "", rng.backend
+    yield from ((device.alias or "", device) for device in devices.redirdevs)
+
+
+def prepare(work: Preparation) -> None:
+    """Choose paths and TLS where they are left open, and fetch secrets.
+
+    :raises HvError: when there is no such secret.
+    """
+    config = work.config
+    for channel in work.domain.devices.channels:
+        generated = channel.target_type == "virtio" and channel.type == "unix"
+        if generated and channel.source.path is None:
+            name = channel.target_name or _place(channel)
+            channel.source.path = f"{channel_dir(config, work.resources.short_name)}/{name}"
+    for alias, owner in _users(work.domain):
+        if owner.type != "tcp":
+            continue
+        source = source_of(owner)
+        if source.tls is None:
+            source.tls, source.tls_from_config = config.chardev_tls, True
+        uuid = config.chardev_tls_x509_secret_uuid
+        if source.tls and uuid is not None:
+            _backend(work, alias).secret = tls_secret(work, f"char{alias}", uuid)
+
+
+def channel_dir(config: QemuConfig, short_name: str) -> str:
+    """Return the directory of the sockets of a domain's channels."""
+    return f"{config.channel_target_dir}/{short_name}"
+
+
+def _place(channel: Any) -> str:
+    """Return the name of the socket of a channel that has no name itself."""
+    at = channel.address if isinstance(channel.address, VirtioSerialAddress) else None
+    numbers = (0, 0, 0) if at is None else (at.controller or 0, at.bus or 0, at.port or 0)
+    return "vioser-{:02}-{:02}-{:02}.sock".format(*numbers)
+
+
+def prepare_host(work: Preparation) -> None:
+    """Open files and sockets.
+
+    :raises HvError: when one cannot be opened.
+    """
+    for alias, owner in _users(work.domain):
+        open_backend(work, alias, owner)
+
+
+def open_backend(work: Preparation, alias: str, owner: Any) -> None:
+    """Open what the character device of ``owner`` needs.
+
+    :raises HvError: when a file or socket cannot be opened.
+    """
+    source = source_of(owner)
+    if owner.type == "file":
+        fd = work.host.chardev_file(source.path, append=bool(source.append))
+        _backend(work, alias).file = work.resources.new_fd_set([(fd, f"{alias}-source")])
+    elif owner.type == "unix" and source.mode == "bind":
+        _backend(work, alias).socket = work.host.chardev_socket(source.path)
+    if owner.log_file is not None:
+        fd = work.host.chardev_log(owner.log_file, append=bool(owner.log_append))
+        _backend(work, alias).log = work.resources.new_fd_set([(fd, f"{alias}-log")])
+
+
+def _backend(work: Preparation, alias: str) -> Backend:
+    found: Backend = work.resources.by_alias.setdefault(f"char{alias}", Backend())
+    return found
+
+
+# -- command line --------------------------------------------------------------------------------
+
+
+def command(cmd: Command, owner: Any, alias: str, *, spicevmc: str = "vdagent") -> str:
+    """Append -chardev for ``owner``, after what it refers to, and return its id.
+
+    :param alias: of the device; that of the chardev is derived.
+    :param spicevmc: which channel of SPICE the type of this name means.
+    :raises ValidationFailed: when QEMU has no such character device.
+    """
+    name = f"char{alias}"
+    backend: Backend = cmd.resources.by_alias.get(name) or Backend()
+    append(cmd, owner, name, backend, spicevmc=spicevmc)
+    return name
+
+
+def append(
+    cmd: Command, owner: Any, name: str, backend: Backend, *, spicevmc: str = "vdagent"
+) -> None:
+    """Append -chardev with id ``name``, after what it refers to.
+
+    :raises ValidationFailed: when QEMU has no such character device.
+    """
+    write = _TYPES.get(owner.type)
+    if write is None:
+        refuse(Issue.unsupported(f"unsupported chardev '{owner.type}'"))
+    source = source_of(owner)
+    if owner.type == "tcp" and source.tls:
+        tls_credentials(
+            cmd,
+            _tls_alias(name),
+            cmd.config.chardev_tls_x509_cert_dir,
+            server=source.mode == "bind",
+            verify=cmd.config.chardev_tls_x509_verify,
+            secret=backend.secret,
+        )
+    for fds in (backend.file, backend.log):
+        if fds is not None:
+            pass_fds(cmd, fds)
+    kind, options = write(_Writing(owner, source, name, backend, cmd.caps, spicevmc))
+    if owner.log_file is not None:
+        append_log = True if backend.log is not None else owner.log_append
+        path = owner.log_file if backend.log is None else backend.log.path
+        options |= {"logfile": path, "logappend": append_log}
+    cmd.option("-chardev", option_text(kind, {"id": name, **options}))
+
+
+def option_text(kind: str, options: Mapping[str, Any]) -> str:
+    """Return an option of the form ``kind,key=value``; entries that are None are left out."""
+    words = [kind]
+    for key, value in options.items():
+        if value is not None:
+            text = switch(value) if isinstance(value, bool) else escape_comma(str(value))
+            words.append(f"{key}={text}")
+    return ",".join(words)
+
+
+def _tls_alias(name: str) -> str:
+    return f"obj{name}_tls0"
+
+
+@attrs.frozen
+class _Writing:
+    """What the writers of the types look at."""
+
+    owner: Any
+    source: Any
+    name: str
+    backend: Backend
+    caps: QemuCapabilities
+    spicevmc: str
+
+
+def _same(it: _Writing) -> tuple[str, Options]:
+    return it.owner.type, {}
+
+
+def _file(it: _Writing) -> tuple[str, Options]:
+    if it.backend.file is not None:
+        return "file", {"path": it.backend.file.path, "append": True}
+    return "file", {"path": it.source.path, "append": it.source.append}
+
+
+def _pipe(it: _Writing) -> tuple[str, Options]:
+    return "pipe", {"path": it.source.path}
+
+
+def _dev(it: _Writing) -> tuple[str, Options]:
+    kind = "parallel" if it.name.startswith("charparallel") else "serial"
+    return kind, {"path": it.source.path}
+
+
+def _unix(it: _Writing) -> tuple[str, Options]:
+    if it.backend.socket is not None:
+        return "socket", {"fd": it.backend.socket, **_server(it.source)}
+    return "socket", {"path": it.source.path, **_server(it.source), **_reconnect(it)}
+
+
+def _tcp(it: _Writing) -> tuple[str, Options]:
+    return "socket", {
+        "host": it.source.host,
+        "port": it.source.service,
+        "telnet": True if it.owner.protocol == "telnet" else None,
+        **_server(it.source),
+        **_reconnect(it),
+        "tls-creds": _tls_alias(it.name) if it.source.tls else None,
+    }
+
+
+def _server(source: Any) -> Options:
+    return {"server": True, "wait": False} if source.mode == "bind" else {}
+
+
+def _reconnect(it: _Writing) -> Options:
+    """Return how long QEMU waits before it connects again; 0 for never."""
+    if it.source.reconnect is None:
+        return {}
+    seconds = it.source.reconnect_timeout if it.source.reconnect else 0
+    if "chardev-reconnect-miliseconds" in it.caps:
+        return {"reconnect-ms": seconds * 1000}
+    return {"reconnect": seconds}
+
+
+def _udp(it: _Writing) -> tuple[str, Options]:
+    bound = next((end for end in it.owner.sources if end.mode == "bind"), None)
+    return "udp", {
+        "host": it.source.host or "",
+        "port": it.source.service,
+        "localaddr": (bound.host if bound is not None else None) or "",
+        "localport": (bound.service if bound is not None else None) or "0",
+    }
+
+
+def _spicevmc(it: _Writing) -> tuple[str, Options]:
+    return "spicevmc", {"name": it.spicevmc}
+
+
+def _channel(it: _Writing) -> tuple[str, Options]:
+    return it.owner.type, {"name": it.source.channel}
+
+
+def _vdagent(it: _Writing) -> tuple[str, Options]:
+    mouse = it.source.mouse
+    return "qemu-vdagent", {
+        "name": "vdagent",
+        "clipboard": it.source.clipboard,
+        "mouse": None if mouse is None else mouse == "client",
+    }
+
+
+_TYPES: Final[Mapping[str, Callable[[_Writing], tuple[str, Options]]]] = {
+    "null": _same,
+    "vc": _same,
+    "pty": _same,
+    "stdio": _same,
+    "file": _file,
+    "pipe": _pipe,
+    "dev": _dev,
+    "unix": _unix,
+    "tcp": _tcp,
+    "udp": _udp,
+    "spicevmc": _spicevmc,
+    "spiceport": _channel,
+    "dbus": _channel,
+    "qemu-vdagent": _vdagent,
+}
