@@ -217,6 +217,7 @@ class Driver(abc.ABC):
         self.registry = setup.registry
         self.reports = setup.reports
         self.directory = setup.directory
+        self._reader: Pipeline | None = None
 
     # -- what every driver has ----------------------------------------------------------
 
@@ -279,8 +280,12 @@ class Driver(abc.ABC):
         :raises ConfigError: it cannot be read at all.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - importing drivers stays cheap
+        from hvcore.pipeline import Pipeline  # noqa: PLC0415
 
-        return Definition(self.pipeline().parse(xml), self.registry)
+        if self._reader is None:
+            # Reading needs no rules, and a driver's are the most expensive thing to import.
+            self._reader = Pipeline(self.registry)
+        return Definition(self._reader.parse(xml), self.registry)
 
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""

@@ -195,7 +195,8 @@ class Engine:
             record.process = (status.pid, status.start)
         self._last_id = max(self._last_id, status.id)
         try:
-            await self.driver.reconnect(record, status)
+            with self._boundary(record):
+                await self.driver.reconnect(record, status)
         except HvError as error:
             _log.warning("Lost domain '%s': %s", status.name, error)
             self.stopped(record, ShutoffReason.CRASHED, events.StoppedDetail.CRASHED)
