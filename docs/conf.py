@@ -24,10 +24,11 @@ autodoc_member_order = "bysource"
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(asyncio|attrs?|click|collections|enum|lxml|pathlib|pluggy|qemu|rich|typing)(\..*)?",
+        r"(asyncio|attrs?|os|click|collections|enum|lxml|pathlib|pluggy|qemu|rich|typing)(\..*)?",
     ),
     (
         "py:class",
-        r"(Path|Callable|Iterable|Iterator|Sequence|Mapping|Any|Self|optional|[A-Z]|_\w+)",
+        # Names that modules import for type checkers only reach Sphinx without their module.
+        r"([A-Z]\w*|optional|type|(hvcore\.[\w.]+\.)?_\w+|hvcore\.[\w.]+\.T\w*|hvcore\.model\.[\w.]+)",
     ),
 ]

@@ -86,6 +86,8 @@ class Record:
     :ivar process: pid and :func:`~hvcore.state.process_start` of the virtual machine process.
     :ivar runtime: the driver's own object for what runs.
     :ivar data: the driver's JSON for the status file.
+    :ivar live_text: ``live`` as a document with secrets, and of which definition it is: statuses
+        are written often, and definitions change seldom.
     :ivar destroying: somebody is destroying it: nobody else is to announce its end.
     """
 
@@ -97,6 +99,7 @@ class Record:
         "id",
         "jobs",
         "live",
+        "live_text",
         "name",
         "persistent",
         "process",
@@ -111,6 +114,7 @@ class Record:
         self.id: int | None = None
         self.persistent: Definition | None = None
         self.live: Definition | None = None
+        self.live_text: tuple[Definition, str] | None = None
         self.reason: StateReason = ShutoffReason.UNKNOWN
         self.autostart = False
         self.process: tuple[int, int] | None = None

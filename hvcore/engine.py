@@ -13,11 +13,13 @@ import contextlib
 import logging
 import weakref
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Final
 
 from hvcore import events
 from hvcore.driver import Record
 from hvcore.driver import Setup
+from hvcore.errors import AccessDenied
 from hvcore.errors import ConfigError
 from hvcore.errors import DomainExists
 from hvcore.errors import DriverError
@@ -194,6 +196,7 @@ class Engine:
         if status.pid is not None and status.start is not None:
             record.process = (status.pid, status.start)
         self._last_id = max(self._last_id, status.id)
+        self._give_back(record)
         try:
             with self._boundary(record):
                 await self.driver.reconnect(record, status)
@@ -339,6 +342,7 @@ class Engine:
         """
         await self.own()
         definition = await self.driver.compile(xml, strict=strict)
+        self._authorize("virDomainDefineXML", definition)
         record = self._admit(definition)
         added = record.persistent is None
         try:
@@ -396,6 +400,7 @@ class Engine:
         record = self.refresh(record)
         if record.persistent is None:
             raise InvalidState("cannot set autostart for transient domain", domain=record.name)
+        self._authorize("virDomainSetAutostart", record.definition)
         async with record.jobs.job("virDomainSetAutostart", check=record.check_exists):
             if self.directory is not None:
                 self.directory.set_autostart(record.uuid, autostart=autostart)
@@ -435,6 +440,7 @@ class Engine:
         """
         await self.own()
         record = self.refresh(record)
+        self._authorize(operation, definition or record.definition)
         async with record.jobs.async_job(operation, AsyncJob.START, check=record.check_exists):
             if record.active:
                 raise InvalidState("domain is already running", domain=record.name)
@@ -467,6 +473,7 @@ class Engine:
         await self.own()
         record = self.refresh(record)
         record.check_active()
+        self._authorize("virDomainDestroy", record.definition)
         number = record.id
         record.destroying = True
         try:
@@ -494,6 +501,7 @@ class Engine:
         """
         await self.own()
         record = self.refresh(record)
+        self._authorize(operation, record.definition)
         check = record.check_active if active else record.check_exists
         async with record.jobs.job(operation, kind, check=check):
             with self._boundary(record):
@@ -521,6 +529,9 @@ class Engine:
         if self.directory is None or record.live is None or record.id is None:
             return
         pid, start = record.process or (None, None)
+        if record.live_text is None or record.live_text[0] is not record.live:
+            text = record.live.xml(inactive=False, secure=True)
+            record.live_text = (record.live, text)
         self.directory.save_status(
             Status(
                 uuid=record.uuid,
@@ -528,13 +539,43 @@ class Engine:
                 id=record.id,
                 state=record.state,
                 reason=record.reason,
-                live_xml=record.live.xml(inactive=False, secure=True),
+                live_xml=record.live_text[1],
                 pid=pid,
                 start=start,
                 boot=self._boot,
-                data=record.data,
+                data={**record.data, "plugins": self._plugin_data(record)},
             )
         )
+
+    def _plugin_data(self, record: Record) -> dict[str, Any]:
+        """Return what plugins want to find again, by plugin."""
+        found = {}
+        for implementation in self.registry.manager.hook.hv_state_save.get_hookimpls():
+            blob = implementation.function(domain=record.uuid)
+            if blob is not None:
+                found[implementation.plugin_name] = blob
+        return found
+
+    def _give_back(self, record: Record) -> None:
+        """Hand each plugin what it wanted to find again."""
+        blobs = record.data.pop("plugins", {})
+        for implementation in self.registry.manager.hook.hv_state_load.get_hookimpls():
+            if implementation.plugin_name in blobs:
+                blob = blobs[implementation.plugin_name]
+                implementation.function(domain=record.uuid, blob=blob)
+
+    def _authorize(self, operation: str, definition: Definition | None) -> None:
+        """Ask the plugins whether an operation is allowed.
+
+        :raises AccessDenied: one of them says it is not, and why.
+        """
+        domain = None if definition is None else definition.domain
+        refusal = self.registry.manager.hook.hv_authorize(
+            operation=operation, domain=domain, subject=None
+        )
+        if refusal is not None:
+            name = None if domain is None else domain.name
+            raise AccessDenied(refusal, kind=ErrorClass.ACCESS_DENIED, domain=name)
 
     def transition(self, record: Record, reason: StateReason, *happened: Event) -> None:
         """Give a running domain a new state, write it down, then publish ``happened``."""
@@ -563,6 +604,7 @@ class Engine:
     def _clear(self, record: Record, reason: ShutoffReason) -> None:
         record.id = None
         record.live = None
+        record.live_text = None
         record.process = None
         record.runtime = None
         record.data = {}

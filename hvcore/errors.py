@@ -73,6 +73,7 @@ class ErrorClass(enum.Enum):
     OPERATION_ABORTED = (78, "operation aborted: ")
     OPERATION_UNSUPPORTED = (84, "Operation not supported: ")
     ACCESS_DENIED = (88, "access denied: ")
+    CPU_INCOMPATIBLE = (91, "")
     DEVICE_MISSING = (99, "device not found: ")
     XML_INVALID_SCHEMA = (92, "XML document failed to validate against schema: ")
 

@@ -2,7 +2,7 @@
 
 All hooks are plain functions: a coroutine would count as an answer. They run at registration and at
 coarse points, never once for each device; what differs by device goes through
-:class:`hvcore.plugin.Feature`.
+:class:`hvcore.feature.Feature`.
 """
 
 from __future__ import annotations

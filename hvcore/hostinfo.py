@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
 
+    from hvcore.cpu.spec import CpuSpec
     from hvcore.hostpci import HostPci
 
 #: names of architectures that the kernel spells in another way than libvirt
@@ -170,6 +171,7 @@ class HostInfo:
     :param microcode: version of the CPU's microcode, 0 when not known.
     :param cpu_signature: vendor, model and stepping in one line.
     :param cpu_offline: CPUs that are present but not in use.
+    :param cpu: model and features of the CPU; None when not known.
     :param pci: answers questions about PCI devices; None where there are none to ask about.
     """
 
@@ -189,6 +191,7 @@ class HostInfo:
     cpu_signature: str | None = None
     cpu_mhz: int = 0
     cpu_offline: int = 0
+    cpu: CpuSpec | None = None
     pci: HostPci | None = attrs.field(default=None, eq=False, repr=False)
 
     @property

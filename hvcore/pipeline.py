@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
+from typing import cast
 
 import attrs
 
@@ -161,16 +162,18 @@ class Pipeline:
         rules = self.rules.device
 
         def complete(domain: Domain, device: Any) -> list[Issue]:
-            found: list[Issue] = []
+            issues: list[Issue] = []
             for rule in rules.get(type(device), ()):
-                found += _at(device, rule(domain, device, ctx))
-            return found
+                for issue in rule(domain, device, ctx) or ():
+                    issues.append(_at(device, issue))  # noqa: PERF401 - nearly always none
+            return issues
 
         ctx.complete = complete
         for device in domain.devices.walk():
             issues += complete(domain, device)
         for owner, feature in self._features(domain):
-            issues += _at(owner, feature.run(feature.post_parses, domain, owner, ctx))
+            found = feature.run(feature.post_parses, domain, owner, ctx)
+            issues += [_at(owner, issue) for issue in found]
         _stop_at(issues)
         _run(self.rules.late, domain, ctx, issues)
         for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
@@ -190,13 +193,15 @@ class Pipeline:
         rules = self.rules.checks
         for device in domain.devices.walk():
             for rule in rules.get(type(device), ()):
-                issues += _at(device, rule(domain, device, ctx))
+                for issue in rule(domain, device, ctx) or ():
+                    issues.append(_at(device, issue))  # noqa: PERF401 - nearly always none
         _run(self.rules.domain_checks[driver_checks:], domain, ctx, issues)
         for owner, feature in self._features(domain):
-            issues += _at(owner, feature.run(feature.checks, domain, owner, ctx))
+            found = feature.run(feature.checks, domain, owner, ctx)
             if ctx.caps is not None:
                 refusal = feature.refusal(ctx.driver, ctx.caps)
-                issues += _at(owner, [refusal] if refusal else [])
+                found += [refusal] if refusal else []
+            issues += [_at(owner, issue) for issue in found]
         for found in self.registry.manager.hook.hv_validate(domain=domain, ctx=ctx):
             issues += found or ()
         return issues
@@ -282,12 +287,9 @@ def _elements(owner: Element) -> Iterator[Element]:
         yield from _elements(extension)
 
 
-def _at(owner: Element, issues: Issues) -> list[Issue]:
-    """Return ``issues``, those without a line placed at ``owner``."""
-    return [
-        issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
-        for issue in issues or ()
-    ]
+def _at(owner: Element, issue: Issue) -> Issue:
+    """Return ``issue``, placed at ``owner`` unless it has a line."""
+    return issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
 
 
 def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
@@ -301,7 +303,7 @@ def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
     root = read(xml, "domain")
     at_line: dict[int | None, Any] = {}
     for element in root.iter():
-        at_line.setdefault(element.sourceline, element)
+        at_line.setdefault(cast("int | None", element.sourceline), element)
     found = []
     for issue in issues:
         element, tail = at_line.get(issue.line, root), ""

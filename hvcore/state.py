@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _FORMAT: Final = 1
 
 
-def _mkdir(path: Path) -> None:
+def make_directory(path: Path) -> None:
     """Make ``path`` and what is missing above it, for this user alone under any umask.
 
     :raises DriverError: it exists and belongs to somebody else, or cannot be made.
@@ -249,7 +249,7 @@ class StateDirectory:
         if self._lock is not None:
             return
         for directory in (self.config / "domains", self.run, self.log, self.cache, self.sockets):
-            _mkdir(directory)
+            make_directory(directory)
         path = self.config / "lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -308,7 +308,7 @@ class StateDirectory:
         :raises DriverError: it cannot be written.
         """
         directory = self.config / "domains" / _checked(uuid)
-        _mkdir(directory)
+        make_directory(directory)
         write_file(directory / "domain.xml", xml.encode(), durable=True)
 
     def remove(self, uuid: str) -> None:
@@ -352,7 +352,7 @@ class StateDirectory:
         :raises DriverError: it cannot be written.
         """
         directory = self.run / _checked(status.uuid)
-        _mkdir(directory)
+        make_directory(directory)
         write_file(directory / "status.json", status.to_json(), durable=False)
 
     def drop_status(self, uuid: str) -> None:
@@ -373,7 +373,7 @@ class StateDirectory:
         :raises DriverError: it cannot be made.
         """
         directory = self.sockets / _checked(uuid)
-        _mkdir(directory)
+        make_directory(directory)
         return directory
 
     def log_file(self, uuid: str) -> Path:

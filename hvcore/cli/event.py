@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--timestamp", is_flag=True, help="print when each event happened")
 @click.option("--list", "list_kinds", is_flag=True, help="list the kinds")
 @click.pass_obj
-def event(session: Session, **options: Any) -> None:
+def event(session: Session, /, **options: Any) -> None:
     """Show what happens."""
     from hvcore import events  # noqa: PLC0415 - only here
 
@@ -48,7 +48,8 @@ def _kinds(module: Any) -> dict[str, tuple[type[Event], ...]]:
     found: dict[str, tuple[type[Event], ...]] = {}
     for cls in vars(module).values():
         if isinstance(cls, type) and issubclass(cls, module.Event) and cls is not module.Event:
-            found[cls.kind] = (*found.get(cls.kind, ()), cls)
+            kind: type[Event] = cls
+            found[kind.kind] = (*found.get(kind.kind, ()), kind)
     return found
 
 

@@ -91,7 +91,7 @@ class _Verbs(click.Group):
 @click.option("-j", "--json", "as_json", is_flag=True, help="print JSON")
 @click.option("-q", "--quiet", is_flag=True, help="print only what was asked for")
 @click.pass_context
-def hv(ctx: click.Context, **options: Any) -> None:
+def hv(ctx: click.Context, /, **options: Any) -> None:
     """Manage virtual machines described by libvirt's domain XML."""
     ctx.obj = Session(**options)
 

@@ -42,7 +42,7 @@ def _kind(state: str) -> str:
 @click.option("--title", is_flag=True, help="show the title of each domain")
 @_state_options
 @click.pass_obj
-def list_(session: Session, **options: Any) -> None:
+def list_(session: Session, /, **options: Any) -> None:
     """List domains; only running ones unless asked otherwise."""
     wanted = {state for state in _STATES if options[f"state_{state}"]}
     active = None if options["all_"] or wanted else not options["inactive"]

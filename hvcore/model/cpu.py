@@ -185,8 +185,9 @@ class _Interconnects:
         """Return the interconnects in document order, None without any."""
         del owner
         if elements:
-            siblings = list(elements[0].getparent())
-            elements.sort(key=siblings.index)
+            parent = elements[0].getparent()
+            assert parent is not None
+            elements.sort(key=parent.index)
         found = [self._one(el, ctx) for el in elements]
         return [link for link in found if link is not None] or None
 
@@ -282,11 +283,11 @@ class Numa(Element):
 
 def _complete_distances(cells: list[NumaCell], el: XmlElement, ctx: ParseContext) -> None:
     """Fill in what follows from symmetry: both directions and the distance to oneself."""
+    if ctx.issues:
+        return  # numbers may be missing
     table: list[dict[int, int]] = [{} for _ in cells]
     for number, cell in enumerate(cells):
         for sibling in cell.distances:
-            if sibling.id is None or sibling.value is None:
-                continue  # an issue already
             if sibling.id >= len(cells):
                 ctx.issue(
                     el,

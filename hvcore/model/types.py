@@ -25,7 +25,8 @@ class NodeSet:
     __slots__ = ("_text", "mask")
     LIMIT: ClassVar[int] = 16384
 
-    mask: Final[int]
+    mask: int
+    _text: str | None
 
     def __init__(self, numbers: Iterable[int] = ()) -> None:
         mask = 0

@@ -8,15 +8,16 @@ from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
 
 @rules.check_domain
-def _devices(domain: Domain, ctx: Context) -> Issues:
+def _devices(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Each block device has one entry."""
     del ctx
     if domain.blkiotune is None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hvcore.model.cpu import NumaCell
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -39,7 +38,7 @@ def topology_vcpus(cpu: Cpu | None) -> int | None:
 
 
 @rules.post_parse_early
-def _cells(domain: Domain, ctx: Context) -> Issues:
+def _cells(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Cells hold virtual CPUs that there are."""
     del ctx
     cpus = [cell.cpus for cell in numa_cells(domain) if cell.cpus]
@@ -50,7 +49,7 @@ def _cells(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_late
-def _modeless(domain: Domain, ctx: Context) -> Issues:
+def _modeless(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Without a model there is nothing that attributes of the model could say."""
     del ctx
     cpu = domain.cpu
@@ -62,7 +61,7 @@ def _modeless(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _topology(domain: Domain, ctx: Context) -> Issues:
+def _topology(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse a topology whose product is no number of CPUs."""
     del ctx
     if (topology_vcpus(domain.cpu) or 0) > _MOST_CPUS:
@@ -70,7 +69,7 @@ def _topology(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _memory_side(domain: Domain, ctx: Context) -> Issues:
+def _memory_side(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check that caches have levels and interconnects ends that exist."""
     del ctx
     cells = numa_cells(domain)

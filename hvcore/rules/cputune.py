@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hvcore.model.cputune import CpuTune
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -41,7 +40,7 @@ _CACHE_TYPES: Final = ("both", "code", "data")
 
 
 @rules.post_parse_early
-def _pins(domain: Domain, ctx: Context) -> Issues:
+def _pins(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Pins are of threads that exist, one each, and in the order of the threads."""
     del ctx
     tune = domain.cputune
@@ -69,7 +68,7 @@ def _repeated(numbers: Iterable[int]) -> Iterator[int]:
 
 
 @rules.post_parse_early
-def _schedulers(domain: Domain, ctx: Context) -> Issues:
+def _schedulers(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Every thread has at most one scheduler; libvirt writes one element for each thread."""
     del ctx
     tune = domain.cputune
@@ -131,14 +130,15 @@ class _Group:
 
 
 @rules.post_parse_early
-def _resctrl(domain: Domain, ctx: Context) -> Issues:
+def _resctrl(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Arrange cache and bandwidth allocations by group; groups must not overlap."""
     tune = domain.cputune
     if tune is None or not (tune.cachetunes or tune.memorytunes):
         return
     present = NodeSet.from_mask((1 << max_vcpus(domain)) - 1)
     groups: list[_Group] = []
-    for entry in (*tune.cachetunes, *tune.memorytunes):
+    entries: list[CacheTune | MemoryTune] = [*tune.cachetunes, *tune.memorytunes]
+    for entry in entries:
         entry.vcpus &= present
         for monitor in entry.monitors:
             monitor.vcpus &= present
@@ -232,7 +232,7 @@ def _monitors(
 
 
 @rules.check_domain
-def _bandwidth(domain: Domain, ctx: Context) -> Issues:
+def _bandwidth(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Periods and quotas are what the kernel accepts; a negative quota means no limit."""
     del ctx
     tune = domain.cputune

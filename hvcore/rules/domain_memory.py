@@ -10,6 +10,8 @@ from hvcore.errors import Issue
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.cpu import NumaCell
     from hvcore.model.domain import Domain
     from hvcore.model.memory import HugePage
@@ -45,7 +47,7 @@ def hugepages(domain: Domain) -> list[HugePage] | None:
 
 
 @rules.post_parse_late
-def _sizes(domain: Domain, ctx: Context) -> Issues:
+def _sizes(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Make the total agree with nodes and modules, and the rest with the total."""
     modules = sum(module.size for module in domain.devices.memories)
     nodes = 0
@@ -80,11 +82,11 @@ def _page_nodes(domain: Domain, ctx: Context) -> Issues:
         for page in hugepages(domain) or ():
             if page.nodeset is not None and page.nodeset.mask >> 1 == 0:
                 page.nodeset = None
-    return None
+    return ()
 
 
 @rules.check_domain
-def _hugepages(domain: Domain, ctx: Context) -> Issues:
+def _hugepages(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Each node has pages of one size; nodes must exist."""
     del ctx
     pages = hugepages(domain) or []

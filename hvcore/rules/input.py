@@ -36,7 +36,7 @@ def _default_bus(domain: Domain, device: Input) -> InputBus | None:
 
 
 @rules.post_parse(Input)
-def _bus(domain: Domain, device: Input, ctx: Context) -> Issues:
+def _bus(domain: Domain, device: Input, ctx: Context) -> None:
     """Choose the bus that the guest's architecture has for such a device."""
     del ctx
     if device.bus is None:

@@ -9,10 +9,11 @@ from hvcore.model.iothread import IOThread
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.model.iothread import DefaultIOThread
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -38,7 +39,7 @@ def iothread_ids(domain: Domain) -> set[int]:
 
 
 @rules.post_parse_early
-def _numbers(domain: Domain, ctx: Context) -> Issues:
+def _numbers(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Make count and list agree; a list is written only where it says more than the count."""
     del ctx
     seen: set[int] = set()
@@ -61,7 +62,7 @@ def _numbers(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _pools(domain: Domain, ctx: Context) -> Issues:
+def _pools(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Limits of thread pools must leave room."""
     del ctx
     pools: list[IOThread | DefaultIOThread] = [*domain.iothreadids]
@@ -82,7 +83,7 @@ def _or_absent(value: int | None) -> int:
 
 
 @rules.check_domain
-def _throttle_groups(domain: Domain, ctx: Context) -> Issues:
+def _throttle_groups(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse a total together with limits of reading and writing alone."""
     del ctx
     for group in domain.throttlegroups:

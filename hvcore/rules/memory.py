@@ -38,6 +38,7 @@ def _defaults(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
         device.access = "shared"
     if device.model == "nvdimm" and device.uuid is None and _arch(domain) in PPC64:
         device.uuid = str(uuid.UUID(bytes=ctx.random_bytes(16), version=4))
+    return ()
 
 
 def _detail(message: str, device: MemoryDevice) -> Issue:
@@ -49,7 +50,7 @@ def _unsupported(message: str, device: MemoryDevice) -> Issue:
 
 
 @rules.check(MemoryDevice)
-def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
+def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
     """Check the guest node, then what the model needs, then the address."""
     if device.node is not None:
         count = len(numa_cells(domain))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hvcore.model.numatune import NumaMode
     from hvcore.model.types import NodeSet
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -50,7 +49,7 @@ def numa_nodeset(domain: Domain, advice: NodeSet | None, cell: int = -1) -> Node
 
 
 @rules.post_parse_early
-def _placement(domain: Domain, ctx: Context) -> Issues:
+def _placement(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Decide between a static set and numad's advice, for memory and for the virtual CPUs."""
     del ctx
     assert domain.vcpu is not None  # the rules of <vcpu> come before
@@ -60,7 +59,7 @@ def _placement(domain: Domain, ctx: Context) -> Issues:
         if not static_cpus:
             tune = domain.numatune = tune or NumaTune()
             tune.memory = NumaMemory(mode="strict", placement="auto")
-    elif tune.memory.mode is tune.memory.placement is tune.memory.nodeset is None:
+    elif not (tune.memory.mode or tune.memory.placement or tune.memory.nodeset):
         tune.memory = None
     else:
         yield from _memory(tune.memory, static_cpus=static_cpus)
@@ -117,7 +116,7 @@ def _memnodes(tune: NumaTune, cells: int, *, auto: bool) -> Iterator[Issue]:
 
 
 @rules.check_domain
-def _restrictive(domain: Domain, ctx: Context) -> Issues:
+def _restrictive(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Mode restrictive is for all memory or for none: it leaves binding to cgroups."""
     del ctx
     tune = domain.numatune

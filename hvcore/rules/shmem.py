@@ -9,15 +9,16 @@ from hvcore.model.devices.shmem import Shmem
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
 
 @rules.check(Shmem)
-def _name(domain: Domain, device: Shmem, ctx: Context) -> Issues:
+def _name(domain: Domain, device: Shmem, ctx: Context) -> Iterator[Issue]:
     """Refuse names that lead out of the directory."""
     del domain, ctx
     if "/" in device.name:

@@ -17,7 +17,7 @@ rules = Rules()
 
 
 @rules.post_parse(Sound)
-def _streams(domain: Domain, device: Sound, ctx: Context) -> Issues:
+def _streams(domain: Domain, device: Sound, ctx: Context) -> None:
     """Give virtio-sound one stream to play and one to record."""
     del domain, ctx
     if device.model == "virtio" and not device.streams:

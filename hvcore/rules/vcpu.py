@@ -10,9 +10,10 @@ from hvcore.model.vcpu import VcpuState
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
 
 rules = Rules()
 
@@ -41,7 +42,7 @@ def online_vcpus(domain: Domain) -> int:
 
 
 @rules.post_parse_early
-def _counts(domain: Domain, ctx: Context) -> Issues:
+def _counts(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Give every guest a count, and let the list of states decide where there is one."""
     del ctx
     if domain.vcpu is None:
@@ -70,7 +71,7 @@ def _counts(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_late
-def _hotpluggable(domain: Domain, ctx: Context) -> Issues:
+def _hotpluggable(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Make sure that a CPU that is offline at start can come later."""
     del ctx
     for state in domain.vcpus:

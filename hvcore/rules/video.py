@@ -42,7 +42,7 @@ def _power_of_two(value: int) -> int:
 
 
 @rules.post_parse_early
-def _primary_first(domain: Domain, ctx: Context) -> Issues:
+def _primary_first(domain: Domain, ctx: Context) -> None:
     """Move the adapter marked as primary to the front, the last one marked winning."""
     del ctx
     ordered: list[Video] = []
@@ -55,7 +55,7 @@ def _primary_first(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse(Video)
-def _memory(domain: Domain, device: Video, ctx: Context) -> Issues:
+def _memory(domain: Domain, device: Video, ctx: Context) -> None:
     """Fill in memory sizes, rounded up to powers of two."""
     del ctx
     if device.type == "qxl" and not device.ram:

@@ -17,7 +17,7 @@ rules = Rules()
 
 
 @rules.post_parse(Vsock)
-def _identifier(domain: Domain, device: Vsock, ctx: Context) -> Issues:
+def _identifier(domain: Domain, device: Vsock, ctx: Context) -> None:
     """Let the host choose the identifier unless one is given."""
     del domain, ctx
     if device.auto_cid is None:

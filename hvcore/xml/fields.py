@@ -14,7 +14,6 @@ booleans of presence ``False``, for lists the empty list) means absent and is ne
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -156,9 +155,8 @@ def attr(
     :param show: ``live`` is written only in active output, ``secure`` only with secrets,
         ``not_migratable`` not for migration.
     :param refused: libvirt's text for a refused value where it differs from the usual one; may
-        use ``{value}``, and ``{cause}`` for what the codec found wrong. A leading
-        ``unsupported configuration: `` or ``internal error: ``
-        selects that error class.
+        use ``{value}``, and ``{cause}`` for what the codec found wrong. A leading prefix of
+        another error class, such as ``internal error:`` with a blank, selects that class.
     :param missing: libvirt's text for a missing value where it differs from the usual one.
     :param written: what is written in place of the value, as a function of the object and of how
         output is wanted; for attributes that follow from other values.
@@ -407,13 +405,15 @@ def element(
     return wrap
 
 
-@functools.cache
 def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     """Return the declared fields in document order: own ones first, inherited ones after.
 
     What a base class declares (alias, boot order, address) is what libvirt writes last, but for
     the fields the class names in ``leading`` and ``trailing``.
     """
+    known = _FIELDS.get(cls)
+    if known is not None:
+        return known
     found: list[tuple[int, str, FieldSpec]] = []
     for attribute in attrs.fields(cls):
         spec = attribute.metadata.get("hvcore")
@@ -427,4 +427,8 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
     # Sorting is stable: within a class the order is that of declaration.
     first = {name: place for place, name in enumerate(cls.leading, start=-len(cls.leading))}
     found.sort(key=lambda item: (item[1] in cls.trailing, first.get(item[1], 0), item[0]))
-    return [(name, spec) for _, name, spec in found]
+    _FIELDS[cls] = known = [(name, spec) for _, name, spec in found]
+    return known
+
+
+_FIELDS: Final[dict[type, list[tuple[str, FieldSpec]]]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Final
 from typing import cast
 
@@ -122,7 +123,8 @@ def control_characters(root: XmlElement) -> list[Issue]:
     pretend to be a line of its own. Attributes get them only by character references.
     """
     issues = []
-    for text in root.xpath("//*[not(*)]/text()[contains(., '\n')] | //@*[contains(., '\n')]"):
+    broken = "//*[not(*)]/text()[contains(., '\n')] | //@*[contains(., '\n')]"
+    for text in cast("list[Any]", root.xpath(broken)):
         element = text.getparent()
         if text.is_attribute:
             where, path = f"attribute '{text.attrname}' of element '{element.tag}'", text.attrname

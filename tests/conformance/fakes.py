@@ -15,6 +15,7 @@ from typing import Final
 
 import attrs
 
+from hvcore.cpu.spec import CpuSpec
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.hostinfo import HostInfo
@@ -129,7 +130,20 @@ def _firmware(root: Path) -> tuple[Firmware, ...]:
 
 def host_info(aux: Path, extra: Mapping[str, Any]) -> HostInfo:
     """Return the facts of the host of a case."""
-    return attrs.evolve(_host_info(extra["host_arch"]), pci=FakePci(pci_devices(aux)))
+    # Unless a row says otherwise, host models were concluded from a Core 2 Duo, whatever the host.
+    cpu = _host_cpu(aux, extra.get("caps_host_cpu_model") or "core2duo")
+    return attrs.evolve(_host_info(extra["host_arch"]), pci=FakePci(pci_devices(aux)), cpu=cpu)
+
+
+@functools.lru_cache(maxsize=16)
+def _host_cpu(aux: Path, name: str) -> CpuSpec:
+    found = json.loads((aux / "host_cpus.json").read_text("utf-8"))["cpus"][name]
+    return CpuSpec(
+        model=found["model"],
+        vendor=found.get("vendor"),
+        features=dict.fromkeys(found.get("features", ()), "require"),
+        host=True,
+    )
 
 
 @functools.lru_cache(maxsize=16)

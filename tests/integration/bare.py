@@ -5,6 +5,8 @@ The words of a definition's ``<description>`` are added to it.
 
 from __future__ import annotations
 
+import shlex
+
 from hvcore.registry import Registry
 from hvcore.rules.base import Rules
 from hvcore_qemu.driver import QemuDriver
@@ -31,10 +33,11 @@ class BareDriver(QemuDriver):
         folder = self._directory.runtime(record.uuid)
         number = host.monitor(str(folder / "monitor.sock"))
         argv = "qemu-system-x86_64 -S -no-shutdown -nodefaults -no-user-config -display none"
-        argv += " -machine pc,accel=kvm:tcg -m 16"
+        # KVM is left out: a nested one may start a guest and yet not boot it.
+        argv += " -machine pc,accel=tcg -m 160"
         argv += f" -chardev socket,id=charmonitor,fd={number},server=on,wait=off"
         argv += " -mon chardev=charmonitor,id=monitor,mode=control"
-        words = (record.live.domain.description or "").split()
+        words = shlex.split(record.live.domain.description or "")
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
         return Start(argv=[*argv.split(), *words], env=env, files={}, live=record.live)
 

@@ -50,7 +50,7 @@ class Family:
             self.issues += rule(domain, ctx) or ()
         for rule in self._all([], qemu, "domain"):
             self.issues += rule(domain, ctx) or ()
-        for device in list(domain.devices.walk()):
+        for device in domain.devices.walk():
             for rules in (*qemu, *self.core):
                 for rule in rules.device.get(type(device), ()):
                     self.issues += rule(domain, device, ctx) or ()

@@ -392,6 +392,14 @@ class QemuCapabilities(Capabilities):
             if not (migratable and prop.migratable is False)
         )
 
+    def passthrough_only(self, virt_type: str, machine: str | None) -> bool:
+        """Return whether a machine can have no CPU but the host's."""
+        return (
+            self.arch in {"s390", "s390x"}
+            and virt_type == "kvm"
+            and machine in _S390_PASSTHROUGH_ONLY
+        )
+
     def supports_cpu_mode(
         self, host_arch: str, virt_type: str, mode: str, machine: str | None = None
     ) -> bool:
@@ -400,12 +408,7 @@ class QemuCapabilities(Capabilities):
         ``host-model`` additionally needs a host model that the CPU map can express; here it only
         means that QEMU gave the data for one.
         """
-        if (
-            self.arch in {"s390", "s390x"}
-            and virt_type == "kvm"
-            and mode != "host-passthrough"
-            and machine in _S390_PASSTHROUGH_ONLY
-        ):
+        if mode != "host-passthrough" and self.passthrough_only(virt_type, machine):
             return False
         match mode:
             case "host-passthrough":

@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     from hvcore.state import Status
     from hvcore.uri import Uri
     from hvcore_qemu.capabilities import QemuCapabilities
+    from hvcore_qemu.command import QemuPlan
     from hvcore_qemu.monitor import Monitor
+    from hvcore_qemu.resources import Host
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ _DRAIN: Final = 1.0
 
 _FAREWELL: Final = 2.0
 """Seconds for a QEMU to take note that its manager leaves."""
+
+_FRESH: Final = 1.0
+"""Seconds for which an emulator is not looked at again: a definition and its start are one look."""
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
@@ -111,10 +116,10 @@ class QemuDriver(Driver):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.config = QemuConfig()
+        self.config = _config(self._directory)
         self._guests: dict[Record, Guest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._caps: dict[str, QemuCapabilities] = {}
+        self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
         self._pipeline: Pipeline | None = None
         self._host: HostInfo | None = None
 
@@ -195,7 +200,12 @@ class QemuDriver(Driver):
     async def _probed(self, binary: str) -> QemuCapabilities:
         from hvcore_qemu import probe  # noqa: PLC0415 - imports nothing heavy unless it must ask
 
-        return await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+        now = asyncio.get_running_loop().time()
+        checked, caps = self._caps.get(binary, (0.0, None))
+        if caps is None or now - checked > _FRESH:
+            caps = await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+            self._caps[binary] = (now, caps)
+        return caps
 
     # -- starting -----------------------------------------------------------------------
 
@@ -243,37 +253,43 @@ class QemuDriver(Driver):
         :raises ValidationFailed: it cannot be expressed for this QEMU.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
-        from hvcore_qemu import command  # noqa: PLC0415
-        from hvcore_qemu.launch import short_name  # noqa: PLC0415
-        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
-        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
-        from hvcore_qemu.resources import Resources  # noqa: PLC0415
 
         assert record.live is not None
         domain = record.live.clone()
         domain.id = record.id
-        caps = await self.qemu_capabilities(domain)
         folder = self._directory.runtime(record.uuid)
-        resources = Resources(domain_dir=str(folder), short_name=short_name(domain))
-        resources.monitor_fd = host.monitor(str(folder / "monitor.sock"))
-        prepare(
-            Preparation(
-                domain=domain,
-                caps=caps,
-                config=self.config,
-                host=host,
-                registry=self.registry,
-                resources=resources,
-                info=self.host(),
-            )
-        )
-        plan = command.build(domain, caps, self.config, resources, self.registry)
+        # What is bound for the domain lives and goes with its own directory.
+        config = attrs.evolve(self.config, channel_target_dir=str(folder))
+        plan = await self._lowered(domain, host, str(folder), config)
         return Start(
             argv=plan.argv,
             env=plan.env,
             files=plan.files,
             live=Definition(domain, self.registry),
         )
+
+    async def _lowered(
+        self, domain: Domain, host: Host, folder: str, config: QemuConfig
+    ) -> QemuPlan:
+        """Complete ``domain`` for a start and return the plan of its command line."""
+        from hvcore_qemu import command  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
+        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
+        from hvcore_qemu.resources import Resources  # noqa: PLC0415
+
+        caps = await self.qemu_capabilities(domain)
+        resources = Resources(domain_dir=folder)
+        prepare(
+            Preparation(
+                domain=domain,
+                caps=caps,
+                config=config,
+                host=host,
+                registry=self.registry,
+                resources=resources,
+            )
+        )
+        return command.build(domain, caps, config, resources, self.registry)
 
     async def _greet(self, record: Record, guest: Guest, launch: Launch) -> None:
         """Connect to the monitor of a QEMU that was just started, unless it ends first."""
@@ -338,8 +354,8 @@ class QemuDriver(Driver):
         await guest.monitor.close()
 
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
-        # The shutdown of a QEMU that is being destroyed is no news of the guest.
-        if record.runtime is guest and not record.destroying:
+        # The shutdown of a QEMU that we are ending is no news of the guest.
+        if record.runtime is guest and not record.destroying and not guest.crashed:
             effect = lifecycle.handle(guest.course, record.reason, event)
             self._carry_out(record, guest, effect)
 
@@ -362,7 +378,7 @@ class QemuDriver(Driver):
         if effect.then is Next.RESTART:
             self._task(self._restart(record, guest))
         elif effect.then is not None:
-            guest.crashed = effect.then is Next.KILL_CRASHED
+            guest.crashed |= effect.then is Next.KILL_CRASHED
             self._task(guest.process.stop(force=True))
 
     async def _restart(self, record: Record, guest: Guest) -> None:
@@ -410,6 +426,10 @@ class QemuDriver(Driver):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _leave(self, guest: Guest) -> None:
+        if not guest.process.alive and guest.watcher is not None:
+            # It just ended; whoever waited for that cleans up.
+            await guest.watcher
+            return
         try:
             async with asyncio.timeout(_FAREWELL):
                 await guest.monitor.run(lifecycle.leave(guest.course))
@@ -568,31 +588,11 @@ class QemuDriver(Driver):
 
     async def lower(self, definition: Definition) -> str:
         """Return environment and command line as a line for a shell."""
-        from hvcore_qemu import command  # noqa: PLC0415 - see plan
-        from hvcore_qemu.launch import short_name  # noqa: PLC0415
-        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
-        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
-        from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415
-        from hvcore_qemu.resources import Resources  # noqa: PLC0415
+        from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415 - see pipeline
 
         domain = definition.clone()
-        caps = await self.qemu_capabilities(domain)
-        host = PretendHost()
         folder = f"{self.config.lib_dir}/domain--1-{domain.name}"
-        resources = Resources(domain_dir=folder, short_name=short_name(domain))
-        resources.monitor_fd = host.monitor(f"{folder}/monitor.sock")
-        prepare(
-            Preparation(
-                domain=domain,
-                caps=caps,
-                config=self.config,
-                host=host,
-                registry=self.registry,
-                resources=resources,
-                info=self.host(),
-            )
-        )
-        plan = command.build(domain, caps, self.config, resources, self.registry)
+        plan = await self._lowered(domain, PretendHost(), folder, self.config)
         words = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
         return " ".join([*words, *map(shlex.quote, plan.argv)]) + "\n"
 
@@ -630,6 +630,19 @@ class QemuDriver(Driver):
             migration="live",
             transports=("tcp", "rdma"),
         )
+
+
+def _config(directory: StateDirectory) -> QemuConfig:
+    """Return libvirt's defaults, with every path below the state root."""
+    return QemuConfig(
+        lib_dir=str(directory.config),
+        channel_target_dir=str(directory.sockets / "channel"),
+        memory_backing_dir=str(directory.config / "ram"),
+        nvram_dir=str(directory.config / "nvram"),
+        passt_state_dir=str(directory.run / "passt"),
+        dbus_state_dir=str(directory.run / "dbus"),
+        privileged=os.geteuid() == 0,
+    )
 
 
 def _course(record: Record) -> Course:

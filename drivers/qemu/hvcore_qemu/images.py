@@ -74,12 +74,18 @@ def prepare(work: Preparation) -> None:
 
 def prepare_host(work: Preparation) -> None:
     """Open the devices that disks are on; later than everything that only needs to be named."""
-    for disk in work.domain.devices.disks:
-        for image in work.resources.disks[disk.alias or ""].images:
-            source = image.source
-            if isinstance(source, VhostVdpaSource):
-                fd = work.host.vdpa(source.dev or "")
-                image.fds = work.resources.new_fd_set([(fd, f"{image.storage}-vdpa")])
+    images = [
+        image
+        for disk in work.domain.devices.disks
+        for image in work.resources.disks[disk.alias or ""].images
+    ]
+    if any(image.reservations == (MANAGED_HELPER, None) for image in images):
+        work.host.pr_helper(managed_helper_socket(work.resources.domain_dir))
+    for image in images:
+        source = image.source
+        if isinstance(source, VhostVdpaSource):
+            fd = work.host.vdpa(source.dev or "")
+            image.fds = work.resources.new_fd_set([(fd, f"{image.storage}-vdpa")])
 
 
 def _optional(disk: Disk) -> bool:
@@ -93,7 +99,7 @@ def _check_start(disk: Disk, work: Preparation) -> None:
         refuse(Issue.unsupported("VxHS protocol is not supported with this QEMU binary"))
     if disk.device == "floppy" and machine_of(work.domain).pseries:
         refuse(Issue.unsupported("PowerPC pseries machines do not support floppy device"))
-    if disk.type == "nvme" and "drive.nvme" not in work.caps:
+    if disk.type == "nvme" and "drive-nvme" not in work.caps:
         refuse(Issue.unsupported("NVMe disks are not supported with this QEMU binary"))
 
 
@@ -107,7 +113,9 @@ def disk_backend(work: Preparation, disk: Disk) -> DiskBackend:
     found = DiskBackend()
     if disk.copy_on_read:
         found.copy_on_read = f"libvirt-CoR-{disk.target}"
-    if not disk.empty:
+    if disk.empty:
+        work.resources.next_node()  # libvirt's numbers count a medium that may come later
+    else:
         found.images = _chain(work, disk)
         last = disk.backing_store
         while last is not None and last.type is not None:

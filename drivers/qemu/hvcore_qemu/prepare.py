@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STEPS: Final[tuple[str, ...]] = (
     "devices.graphics:prepare",
+    "sections.cpu:validate_start",
     "sections.base:prepare",
     "images:prepare",
     "sections.numa:prepare",
@@ -35,11 +36,15 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.video:prepare",
     "sections.os:prepare_firmware",
     "sections.clock:prepare",
+    "sections.os:prepare_variables",
     "devices.vsock:prepare",
     "images:prepare_host",
+    "devices.filesystem:prepare",
     "chardev:prepare_host",
     "devices.tpm:prepare",
     "sections.memory:align_sizes",
+    "sections.cpu:prepare",
+    "devices.shmem:prepare",
     "sections.launchsecurity:prepare",
     "sections.base:check",
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hvcore.model.types import NodeSet
+    from hvcore_qemu.nvram import VariableStore
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
 
@@ -135,6 +136,9 @@ class PretendHost:
             f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
         )
 
+    def variable_store(self, store: VariableStore) -> None:
+        del store
+
     def fd_group(self, name: str) -> FdGroup | None:
         del name
         return None
@@ -151,6 +155,12 @@ class PretendHost:
 
     def nbdkit(self) -> frozenset[str] | None:
         return None
+
+    def virtiofsd(self, socket: str) -> None:
+        del socket
+
+    def pr_helper(self, socket: str) -> None:
+        del socket
 
     # -- other devices -----------------------------------------------------------------------
 
@@ -198,4 +208,3 @@ class PretendHost:
     ) -> bytes:
         del usage_type, uuid, usage
         return b"secret"
-

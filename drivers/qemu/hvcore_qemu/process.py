@@ -143,8 +143,8 @@ class Process:
 
     def release(self) -> None:
         """Let go of it without touching it."""
-        self._loop.remove_reader(self._fd)
         if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
         if self._popen is not None:

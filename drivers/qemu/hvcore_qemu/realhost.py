@@ -27,6 +27,8 @@ from hvcore.errors import HvError
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
+from hvcore.state import make_directory
+from hvcore_qemu import nvram
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
     from hvcore_qemu.resources import NetworkPort
     from hvcore_qemu.resources import Volume
@@ -212,6 +215,9 @@ class RealHost:
             f"no storage pool with matching name '{pool}'", kind=ErrorClass.NO_STORAGE_POOL
         )
 
+    def variable_store(self, store: VariableStore) -> None:
+        nvram.create(store)
+
     def fd_group(self, name: str) -> FdGroup | None:
         del name
         return None
@@ -234,6 +240,14 @@ class RealHost:
 
     def nbdkit(self) -> frozenset[str] | None:
         return None
+
+    def virtiofsd(self, socket: str) -> None:
+        del socket
+        _missing("filesystems with driver type 'virtiofs' and no socket of their own")
+
+    def pr_helper(self, socket: str) -> None:
+        del socket
+        _missing("managed persistent reservations")
 
     # -- other devices ------------------------------------------------------------------
 
@@ -317,6 +331,7 @@ class RealHost:
         return descriptor
 
     def _listen(self, path: str) -> int:
+        make_directory(Path(path).parent)
         # What a process left behind that is gone would be in the way.
         Path(path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:

@@ -25,6 +25,7 @@ from hvcore.model.types import NodeSet
 
 if TYPE_CHECKING:
     from hvcore_qemu.blockdev import DiskBackend
+    from hvcore_qemu.nvram import VariableStore
 
 
 @attrs.frozen
@@ -190,6 +191,12 @@ class Host(Protocol):
         :raises HvError: when the pool is not active or has no such volume.
         """
 
+    def variable_store(self, store: VariableStore) -> None:
+        """Make the variable store of a guest's firmware unless there is one.
+
+        :raises HvError: when there is no template, or it cannot be used.
+        """
+
     def fd_group(self, name: str) -> FdGroup | None:
         """Return the descriptors passed under ``name``."""
 
@@ -207,6 +214,12 @@ class Host(Protocol):
 
     def nbdkit(self) -> frozenset[str] | None:
         """Return what the installed nbdkit can do (``plugin-curl``...); None without one."""
+
+    def virtiofsd(self, socket: str) -> None:
+        """Start the process that serves a directory at ``socket``."""
+
+    def pr_helper(self, socket: str) -> None:
+        """Start the helper for persistent reservations, which listens at ``socket``."""
 
     # -- other devices -----------------------------------------------------------------------
 

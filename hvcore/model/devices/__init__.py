@@ -44,8 +44,6 @@ from hvcore.xml.fields import element
 from hvcore.xml.fields import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hvcore.model.devices.base import Device
     from hvcore.xml.context import FormatContext
 
@@ -96,10 +94,9 @@ class Devices(Element):
     vsocks: list[Vsock] = children("vsock", Vsock)
     pstores: list[Pstore] = children("pstore", Pstore)
 
-    def walk(self) -> Iterator[Device]:
-        """Yield every device in the order in which libvirt visits them."""
-        for name in VISITED:
-            yield from getattr(self, name)
+    def walk(self) -> list[Device]:
+        """Return every device, in the order in which libvirt visits them."""
+        return [device for name in VISITED for device in getattr(self, name)]
 
 
 VISITED: Final = (

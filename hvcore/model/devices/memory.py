@@ -79,7 +79,7 @@ class MemoryDevice(Device):
         """Require a size; drop what has no meaning for the model."""
         if el.find("target") is None:
             ctx.issue(el, "missing <target> element for <memory> device")
-        elif self.size is None:
+        elif el.find("target/size") is None:
             ctx.issue(el, "missing element or attribute './size'")
         self.size = self.size or 0
         for name in _OPTIONAL - _PARTS.get(self.model, _OPTIONAL):

@@ -1,4 +1,4 @@
-"""The <nvram> element."""
+"""The <nvram> element below <devices>."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from hvcore.model.devices.base import Device
 from hvcore.xml.fields import element
 
 
-@element("nvram")
+@element("nvram", paired=True)
 class Nvram(Device):
-    """A nvram."""
+    """The memory in which pSeries firmware keeps its variables."""

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
+from typing import Literal
 
 import attrs
 
@@ -49,7 +50,7 @@ class Cases(Suite):
             with tarfile.open(self.folder / "sysfs-trees.tar.xz") as archive:
                 archive.extractall(self._unpacked.name, filter="tar")
         trees = Path(self._unpacked.name)
-        root = trees / "roots" / case["id"]
+        root: Path = trees / "roots" / case["id"]
         if not root.is_dir():
             (root / "sys/devices").mkdir(parents=True)
             (root / "sys/devices/system").symlink_to(trees / case["system"])
@@ -68,6 +69,8 @@ class Cases(Suite):
                 cells=tuple(_as_the_numa_library_says(cell) for cell in host.cells),
             )
         with progress.stage("xml"):
-            migration = "live" if case["live_migrate"] else "offline"
-            text = host.to_xml(migration=migration if case["offline_migrate"] else None)
+            migration: Literal["offline", "live"] | None = None
+            if case["offline_migrate"]:
+                migration = "live" if case["live_migrate"] else "offline"
+            text = host.to_xml(migration=migration)
             same_text(expected_text(self.folder / case["out_xml"]), text)

@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from hvcore.capabilities import Deferred
 from hvcore.errors import HvError
 from hvcore.model.domain import Domain
 from hvcore.pipeline import Context
@@ -46,6 +47,15 @@ GIC_VERSIONS: Final = {"v2": (2,), "v3": (3,), "both": (2, 3)}
 def _capabilities(path: Path, strip_aliases: bool) -> QemuCapabilities:
     found = QemuCapabilities.load(path)
     return found.strip_machine_aliases() if strip_aliases else found
+
+
+def _without_probed_cpu(caps: QemuCapabilities) -> QemuCapabilities:
+    """Return capabilities whose host model is the host's CPU itself: QEMU told nothing of it."""
+    accelerators = {
+        name: attrs.evolve(found, deferred_host_cpu=Deferred.of(None))
+        for name, found in caps.accelerators.items()
+    }
+    return attrs.evolve(caps, accelerators=accelerators)
 
 
 class Cases(Suite):
@@ -102,6 +112,8 @@ class Cases(Suite):
             caps = attrs.evolve(caps, kvm_supports_secure_guest=True)
         if extra.get("gic") in GIC_VERSIONS:
             caps = caps.with_gic(GIC_VERSIONS[extra["gic"]])
+        if extra.get("caps_host_cpu_model"):
+            caps = _without_probed_cpu(caps)
         return Context(
             registry=self.registry,
             driver="qemu",

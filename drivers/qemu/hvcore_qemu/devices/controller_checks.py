@@ -11,6 +11,7 @@ from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.controller import Controller
 from hvcore.rules.base import Rules
 from hvcore.rules.controller import VIRTIO_SCSI
+from hvcore.rules.iothread import iothread_ids
 from hvcore_qemu.machines import machine_of
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def check_iothread_mapping(
             "'queue' count must be configured for explicit iothread to queue mapping"
         )
         return
-    known = {each.id for each in domain.iothreadids}
+    known = iothread_ids(domain)
     used: set[int] = set()
     taken: set[int] = set()
     for each in iothreads:
@@ -210,7 +211,7 @@ def _scsi_iothreads(domain: Domain, device: Controller, ctx: Context) -> Iterato
             )
             return
         yield from check_iothread_mapping(domain, device.iothreads, device.queues or 0)
-    if device.iothread and device.iothread not in {each.id for each in domain.iothreadids}:
+    if device.iothread and device.iothread not in iothread_ids(domain):
         yield Issue.unsupported(
             f"controller iothread '{device.iothread}' not defined in iothreadid"
         )

@@ -17,6 +17,7 @@ from hvcore.model.devices.storage import DirSource
 from hvcore.model.devices.storage import NetworkSource
 from hvcore.model.devices.storage import VolumeSource
 from hvcore.rules.base import Rules
+from hvcore.rules.iothread import iothread_ids
 from hvcore_qemu.blockdev import Image
 from hvcore_qemu.blockdev import is_luks
 from hvcore_qemu.devices.controller_checks import check_iothread_mapping
@@ -163,7 +164,7 @@ def _io(domain: Domain, device: Disk, ctx: Context) -> Iterator[Issue]:
         )
         return
     yield from check_iothread_mapping(domain, device.iothreads, device.queues or 0)
-    if device.iothread and device.iothread not in {each.id for each in domain.iothreadids}:
+    if device.iothread and device.iothread not in iothread_ids(domain):
         yield Issue.unsupported(f"Disk iothread '{device.iothread}' not defined in iothreadid")
 
 

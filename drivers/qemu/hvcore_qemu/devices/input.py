@@ -51,7 +51,7 @@ def _maybe_add(domain: Domain, kind: InputType, bus: InputBus) -> None:
 
 
 @rules.post_parse_domain
-def _default(domain: Domain, ctx: Context) -> Issues:
+def _default(domain: Domain, ctx: Context) -> None:
     """Show the PS/2 devices of PCs; give pSeries guests with a display USB ones."""
     ps2_off = domain.features is not None and domain.features.ps2 is False
     if has_ps2(domain, ctx) and not ps2_off:

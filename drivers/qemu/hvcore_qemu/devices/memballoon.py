@@ -33,7 +33,7 @@ _BY_DEFAULT: Final = (
 
 
 @rules.post_parse_domain
-def _default(domain: Domain, ctx: Context) -> Issues:
+def _default(domain: Domain, ctx: Context) -> None:
     """Add a balloon where libvirt always had one."""
     del ctx
     if not domain.devices.memballoons and machine_of(domain).arch in _BY_DEFAULT:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
@@ -42,7 +41,7 @@ _IN_SLOTS = ("dimm", "nvdimm")
 
 
 @rules.post_parse(MemoryDevice)
-def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
+def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
     """Round the size of new pSeries modules here, so that it is visible in the document."""
     if not ctx.abi_update or machine_of(domain).arch not in PPC64:
         return
@@ -59,7 +58,7 @@ def _align(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _hotplug(domain: Domain, ctx: Context) -> Issues:
+def _hotplug(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check that modules have slots and room, and nodes where there are any."""
     del ctx
     modules = domain.devices.memories
@@ -115,7 +114,7 @@ def _place(domain: Domain, module: MemoryDevice) -> Iterator[Issue]:
 
 
 @rules.check(MemoryDevice)
-def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Issues:
+def _check(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
     """Check that this QEMU has what the model needs."""
     caps = ctx.caps
     if device.model == "dimm":

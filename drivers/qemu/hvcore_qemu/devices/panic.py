@@ -45,7 +45,7 @@ def _default_model(domain: Domain) -> PanicModel | None:
 
 
 @rules.post_parse_domain
-def _default(domain: Domain, ctx: Context) -> Issues:
+def _default(domain: Domain, ctx: Context) -> None:
     """Show the device where firmware or hardware always provides it."""
     del ctx
     machine = machine_of(domain)
@@ -57,7 +57,7 @@ def _default(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse(Panic)
-def _model(domain: Domain, device: Panic, ctx: Context) -> Issues:
+def _model(domain: Domain, device: Panic, ctx: Context) -> None:
     """Choose the model that suits the machine."""
     del ctx
     if device.model is None:

@@ -21,7 +21,7 @@ rules = Rules()
 
 
 @rules.post_parse(Pstore)
-def _path(domain: Domain, device: Pstore, ctx: Context) -> Issues:
+def _path(domain: Domain, device: Pstore, ctx: Context) -> None:
     """Keep the contents beside the firmware's variables."""
     if device.path is None:
         device.path = f"{ctx.config.nvram_dir}/{domain.name}_PSTORE.raw"

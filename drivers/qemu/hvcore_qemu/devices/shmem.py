@@ -17,9 +17,10 @@ from hvcore_qemu.props import refuse
 from hvcore_qemu.props import switch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
 
@@ -30,7 +31,7 @@ _SMALLEST: Final = 1 << 20
 
 
 @rules.post_parse(Shmem)
-def _defaults(domain: Domain, device: Shmem, ctx: Context) -> Issues:
+def _defaults(domain: Domain, device: Shmem, ctx: Context) -> Iterator[Issue]:
     """Choose the size; a server brings its own, and interrupts."""
     del domain, ctx
     if device.model != "ivshmem-doorbell" and not device.size:
@@ -56,7 +57,7 @@ def _defaults(domain: Domain, device: Shmem, ctx: Context) -> Issues:
 
 
 @rules.check(Shmem)
-def _check(domain: Domain, device: Shmem, ctx: Context) -> Issues:
+def _check(domain: Domain, device: Shmem, ctx: Context) -> Iterator[Issue]:
     """Check the size, and that this QEMU has the device."""
     del domain
     size = device.size or 0

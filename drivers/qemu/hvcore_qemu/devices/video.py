@@ -64,7 +64,7 @@ def _default_type(domain: Domain, caps: QemuCapabilities) -> VideoType | None:
 
 
 @rules.post_parse(Video)
-def _defaults(domain: Domain, device: Video, ctx: Context) -> Issues:
+def _defaults(domain: Domain, device: Video, ctx: Context) -> None:
     """Choose the model that suits the machine."""
     if device.type is None:
         device.type = _default_type(domain, ctx.caps)
@@ -77,7 +77,7 @@ def _supported(domain: Domain, device: Video, ctx: Context) -> Issues:
     """Refuse models, and settings of models, that this QEMU does not have."""
     if device.type in (None, "none"):
         return
-    if _CAPABILITY.get(device.type or "") not in ctx.caps:
+    if _CAPABILITY.get(device.type) not in ctx.caps:
         yield Issue.unsupported(
             f"domain configuration does not support video model '{device.type}'"
         )

@@ -22,7 +22,7 @@ rules = Rules()
 
 
 @rules.post_parse(Vsock)
-def _model(domain: Domain, device: Vsock, ctx: Context) -> Issues:
+def _model(domain: Domain, device: Vsock, ctx: Context) -> None:
     """Name the model."""
     del domain, ctx
     if device.model is None:

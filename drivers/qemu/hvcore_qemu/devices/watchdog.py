@@ -23,7 +23,7 @@ rules = Rules()
 
 
 @rules.post_parse_domain
-def _default(domain: Domain, ctx: Context) -> Issues:
+def _default(domain: Domain, ctx: Context) -> None:
     """Show the iTCO watchdog, which every q35 has."""
     del ctx
     found = domain.devices.watchdogs

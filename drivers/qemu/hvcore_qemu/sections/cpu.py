@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Final
 
+from hvcore.cpu import guest
+from hvcore.cpu import ppc64
+from hvcore.cpu import x86
+from hvcore.cpu.spec import check_forbidden
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.cpu import Cpu
@@ -13,6 +19,9 @@ from hvcore.model.features import ENLIGHTENMENTS
 from hvcore.rules.base import Rules
 from hvcore.rules.cpu import has_model
 from hvcore_qemu.capabilities import feature_to_qemu
+from hvcore_qemu.hostcpu import IGNORED_FEATURES
+from hvcore_qemu.hostcpu import host_models
+from hvcore_qemu.hostcpu import known_models
 from hvcore_qemu.machines import ARM
 from hvcore_qemu.machines import LOONGARCH
 from hvcore_qemu.machines import PPC64
@@ -23,11 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvcore.model.clock import Timer
+    from hvcore.model.cpu import FeaturePolicy
     from hvcore.model.domain import Domain
     from hvcore.model.features import Features
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
+    from hvcore_qemu.hostcpu import HostModels
+    from hvcore_qemu.prepare import Preparation
 
 rules = Rules()
 
@@ -44,7 +55,7 @@ def arch_of(domain: Domain) -> str:
 
 
 @rules.post_parse_domain
-def _default_model(domain: Domain, ctx: Context) -> Issues:
+def _default_model(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Name the model that QEMU takes for this machine when nobody asks for another."""
     arch = arch_of(domain)
     if has_model(domain.cpu) or arch not in SUPPORTED_ARCHES or domain.os is None:
@@ -74,7 +85,7 @@ def _default_model(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.post_parse_domain
-def _details(domain: Domain, ctx: Context) -> Issues:
+def _details(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Turn SVE on where its vector lengths are given; decide on migration and checking."""
     cpu = domain.cpu
     if cpu is None:
@@ -109,7 +120,7 @@ def _sve(cpu: Cpu) -> Iterator[Issue]:
 
 
 @rules.check_domain
-def _checks(domain: Domain, ctx: Context) -> Issues:
+def _checks(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check what is said of the CPU against architecture, mode and QEMU."""
     cpu = domain.cpu
     if cpu is None:
@@ -156,6 +167,123 @@ def _cache(cpu: Cpu, arch: str) -> Iterator[Issue]:
         )
     elif cpu.cache_level is not None:
         yield Issue.unsupported(f"unsupported CPU cache level for mode '{mode}'")
+
+
+# -- before a start -----------------------------------------------------------------------------
+
+
+def validate_start(work: Preparation) -> None:
+    """Refuse features that nobody knows.
+
+    :raises HvError: naming the first.
+    """
+    if work.domain.cpu is not None:
+        guest.check_features(arch_of(work.domain), work.domain.cpu)
+
+
+def prepare(work: Preparation) -> None:
+    """Make of what the document says the CPU that this QEMU gives on this host.
+
+    :raises HvError: when the host cannot provide it.
+    """
+    domain, caps = work.domain, work.caps
+    cpu, arch = domain.cpu, arch_of(domain)
+    if cpu is None or not has_model(cpu):
+        return
+    if not work.new and arch in X86 and cpu.mode == "host-model" and cpu.model is not None:
+        cpu.mode = "custom"  # the other side has replaced it already
+    _supported(work, cpu)
+    if arch not in SUPPORTED_ARCHES:
+        raise HvError(
+            f"'{arch}' architecture is not supported by CPU driver", kind=ErrorClass.NO_SUPPORT
+        )
+    if arch in PPC64:
+        cpu.model = ppc64.convert_legacy(cpu.model)
+    if cpu.check != "none" and any(feature.policy == "forbid" for feature in cpu.features):
+        models = _models(work)
+        if models is not None:
+            check_forbidden(guest.spec_of(cpu), models.comparable)
+    if cpu.mode not in _BY_ITSELF:
+        if cpu.check == "partial":
+            _check_partially(work, cpu)
+        removed: FeaturePolicy = "disable" if work.new else "require"
+        models = _models(work) if guest.is_relative(cpu) else None
+        guest.update(arch, cpu, models.migratable if models else None, removed)
+        guest.translate(arch, cpu, known_models(caps, domain.type))
+        cpu.fallback = "forbid"
+    if arch in X86:
+        cpu.features = [f for f in cpu.features if f.name not in IGNORED_FEATURES]
+    _deprecated(work, cpu)
+
+
+def _models(work: Preparation) -> HostModels | None:
+    """Return the host's CPU as QEMU sees it; costly the first time, so ask only if it matters."""
+    return host_models(work.caps, work.domain.type, work.info)
+
+
+def _supported(work: Preparation, cpu: Cpu) -> None:
+    """Make sure that there can be a CPU of this mode.
+
+    :raises HvError: when there cannot.
+    """
+    domain, caps = work.domain, work.caps
+    arch = arch_of(domain)
+    host_arch = work.info.arch if work.info is not None else arch
+    machine = domain.os.machine if domain.os else None
+    mode = cpu.mode or "custom"
+    if mode == "host-model":
+        supported = not caps.passthrough_only(domain.type, machine) and _models(work) is not None
+    else:
+        supported = caps.supports_cpu_mode(host_arch, domain.type, mode, machine)
+    if not supported:
+        raise HvError(
+            f"CPU mode '{mode}' for {arch} {domain.type} domain on {host_arch} host is not "
+            "supported by hypervisor",
+            kind=ErrorClass.CONFIG_UNSUPPORTED,
+        )
+
+
+def _check_partially(work: Preparation, cpu: Cpu) -> None:
+    """Compare with the host by QEMU's word where that is enough, else feature by feature.
+
+    :raises HvError: when the host cannot provide the CPU.
+    """
+    arch = arch_of(work.domain)
+    known = (known_models(work.caps, work.domain.type) or {}).get(cpu.model or "")
+    if known is not None and known.usable and all(f.policy == "disable" for f in cpu.features):
+        return
+    models = _models(work)
+    reported = models.reported if models is not None else None
+    if (
+        cpu.model is None
+        or known is None
+        or reported is None
+        or reported.fallback != "forbid"
+        or guest.needs_compare(arch, cpu.model)
+    ):
+        guest.compare(arch, models.comparable if models is not None else None, cpu)
+    else:
+        x86.check_unusable(reported, guest.spec_of(cpu), known.blockers)
+
+
+def _deprecated(work: Preparation, cpu: Cpu) -> None:
+    """Turn off the features that QEMU advises against, where the document wants that.
+
+    :raises HvError: when this QEMU gives no such advice.
+    """
+    if cpu.deprecated_features is None:
+        return
+    if "query-cpu-model-expansion.deprecated-props" not in work.caps:
+        raise HvError(
+            "toggling deprecated features for CPU model is unsupported",
+            kind=ErrorClass.CONFIG_UNSUPPORTED,
+        )
+    probed = work.caps.accelerator(work.domain.type).host_cpu
+    if cpu.deprecated_features or probed is None:
+        return
+    spec = guest.spec_of(cpu)
+    spec.features |= dict.fromkeys(probed.deprecated or (), "disable")
+    guest.put(spec, cpu)
 
 
 # -- command line -------------------------------------------------------------------------------

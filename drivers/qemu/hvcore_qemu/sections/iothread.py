@@ -10,9 +10,12 @@ from hvcore.rules.base import Rules
 from hvcore.rules.iothread import iothreads as all_iothreads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
+    from hvcore.model.iothread import DefaultIOThread
+    from hvcore.model.iothread import IOThread
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
@@ -42,9 +45,11 @@ LIMITS: Final[tuple[tuple[str, str, bool], ...]] = (
 
 
 @rules.check_domain
-def _pools(domain: Domain, ctx: Context) -> Issues:
+def _pools(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Sizes of thread pools need a QEMU that has them."""
-    pools = [*domain.iothreadids, *([domain.defaultiothread] if domain.defaultiothread else [])]
+    pools: list[IOThread | DefaultIOThread] = [*domain.iothreadids]
+    if domain.defaultiothread is not None:
+        pools.append(domain.defaultiothread)
     if "iothread.thread-pool-max" not in ctx.caps and any(
         pool.thread_pool_min is not None or pool.thread_pool_max is not None for pool in pools
     ):

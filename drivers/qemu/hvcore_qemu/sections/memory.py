@@ -27,11 +27,12 @@ from hvcore_qemu.machines import PPC64
 from hvcore_qemu.machines import machine_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.model.domain import Domain
     from hvcore.model.memory import MemoryAccess
     from hvcore.model.types import NodeSet
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
@@ -159,7 +160,7 @@ def _limit(size: int, message: str) -> None:
 
 
 @rules.check_domain
-def _backing(domain: Domain, ctx: Context) -> Issues:
+def _backing(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check what contradicts huge pages, and what QEMU cannot do with them."""
     if domain.memtune and domain.memtune.min_guarantee:
         yield Issue.unsupported("Parameter 'min_guarantee' not supported by QEMU.")

@@ -28,6 +28,7 @@ from hvcore_qemu.sections.memory import backend
 from hvcore_qemu.sections.memory import old_style_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping
 
     from hvcore.model.cpu import Interconnect
@@ -51,7 +52,7 @@ _CACHE_POLICY: Final = {"none": "none", "writeback": "write-back", "writethrough
 
 
 @rules.post_parse_domain
-def _one_cell(domain: Domain, ctx: Context) -> Issues:
+def _one_cell(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Memory modules need a cell to be in: a new guest without cells gets one."""
     if (
         not ctx.abi_update
@@ -79,11 +80,12 @@ def _stray_cpus(domain: Domain, ctx: Context) -> Issues:
     del ctx
     cells = numa_cells(domain)
     if not cells or sum(len(cell.cpus or ()) for cell in cells) >= max_vcpus(domain):
-        return
+        return ()
     rest = NodeSet.from_mask((1 << max_vcpus(domain)) - 1)
     for cell in cells[1:]:
         rest -= cell.cpus or NodeSet()
     cells[0].cpus = rest
+    return ()
 
 
 def has_hmat(domain: Domain) -> bool:
@@ -94,7 +96,7 @@ def has_hmat(domain: Domain) -> bool:
 
 
 @rules.check_domain
-def _hmat(domain: Domain, ctx: Context) -> Issues:
+def _hmat(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse an HMAT where QEMU has none."""
     if has_hmat(domain) and "numa.hmat" not in ctx.caps:
         yield Issue.unsupported("HMAT is not supported with this QEMU")

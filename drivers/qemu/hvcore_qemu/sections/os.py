@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore.errors import Issue
+from hvcore.model.devices.storage import BlockSource
 from hvcore.model.devices.storage import FileSource
 from hvcore.model.os import Loader
 from hvcore.rules.base import Rules
@@ -17,6 +18,7 @@ from hvcore_qemu.blockdev import add_chain
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.images import open_image
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.nvram import VariableStore
 from hvcore_qemu.props import refuse
 from hvcore_qemu.sections.machine import FIRMWARE_FLASH
 from hvcore_qemu.sections.machine import FLASH
@@ -122,6 +124,33 @@ def _prepare_flash(work: Preparation) -> None:
         )
         open_image(work, variables)
         work.resources.by_alias[VARIABLES_FLASH] = variables
+
+
+def prepare_variables(work: Preparation) -> None:
+    """Make sure that the firmware's variables are somewhere.
+
+    :raises HvError: when they are not and cannot be made.
+    """
+    os = os_of(work.domain)
+    if os.nvram is None or not is_pflash(work.domain):
+        return
+    source = os.nvram.source
+    if os.nvram.type is None:
+        kind, path = "file", os.nvram.path
+    elif isinstance(source, FileSource | BlockSource):
+        kind, path = os.nvram.type, source.path
+    else:
+        return
+    work.host.variable_store(
+        VariableStore(
+            path=path or "",
+            kind=kind,
+            format=os.nvram.format,
+            template=os.nvram.template,
+            template_format=os.nvram.template_format,
+            loader=os.loader.path if os.loader is not None else None,
+        )
+    )
 
 
 def prepare_boot_order(work: Preparation) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hvcore.model.domain import Domain
     from hvcore.model.vcpu import VcpuState
     from hvcore.pipeline import Context
-    from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
 
 rules = Rules()
@@ -31,7 +30,7 @@ _MAX_WITHOUT_EIM: Final = 255
 
 
 @rules.post_parse_domain
-def _states(domain: Domain, ctx: Context) -> Issues:
+def _states(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """CPU 0 is always there, and those that cannot be plugged come first."""
     del ctx
     states = domain.vcpus
@@ -63,7 +62,7 @@ def _state(state: VcpuState, before: VcpuState, *, ordered: bool) -> Iterator[Is
 
 
 @rules.check_domain
-def _count(domain: Domain, ctx: Context) -> Issues:
+def _count(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Check the count against machine, topology and hotplug granularity."""
     os = domain.os
     assert os is not None  # the rules of <os> come before
@@ -94,7 +93,7 @@ def _count(domain: Domain, ctx: Context) -> Issues:
 
 
 @rules.check_domain
-def _resctrl(domain: Domain, ctx: Context) -> Issues:
+def _resctrl(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Only threads of KVM guests can have a share of the host's caches."""
     del ctx
     tune = domain.cputune
@@ -128,7 +127,7 @@ def smp(cmd: Command) -> None:
 
 
 @rules.check_domain
-def _levels(domain: Domain, ctx: Context) -> Issues:
+def _levels(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse levels of the topology that QEMU does not know."""
     cpu = domain.cpu
     if cpu is None or not cpu.sockets:
