@@ -37,12 +37,11 @@ def hv_register(registry: Registry) -> None:
 
 
 @hookspec
-def hv_probe(driver: str, binary: str, session: Any) -> Iterable[str]:
+def hv_probe(driver: str, binary: str, session: Any) -> Iterable[str] | None:
     """Return further capability names after the driver's own probe; the union is taken.
 
-    ``session`` is what the driver's prober has to offer: for QEMU the replies by command.
+    ``session`` is what the driver found out itself: for QEMU its capabilities.
     """
-    raise NotImplementedError  # pragma: no cover - a specification has no body
 
 
 # -- a definition ----------------------------------------------------------------------------------
@@ -69,11 +68,6 @@ def hv_validate(domain: Domain, ctx: Context) -> Iterable[Issue] | None:
 @hookspec
 def hv_amend_plan(driver: str, domain: Domain, plan: Any, ctx: Any) -> None:
     """Change the plan that the driver built for a start."""
-
-
-@hookspec
-def hv_amend_attach(driver: str, domain: Domain, device: Any, plan: Any, ctx: Any) -> None:
-    """Change the plan that the driver built for attaching ``device``."""
 
 
 @hookspec(firstresult=True)

@@ -176,7 +176,7 @@ class Pipeline:
             issues += [_at(owner, issue) for issue in found]
         _stop_at(issues)
         _run(self.rules.late, domain, ctx, issues)
-        for found in self.registry.manager.hook.hv_post_parse(domain=domain, ctx=ctx):
+        for found in self.registry.each("hv_post_parse", domain=domain, ctx=ctx):
             issues += found or ()
         _stop_at(issues)
         assigned = self.registry.manager.hook.hv_assign_addresses(domain=domain, ctx=ctx)
@@ -202,7 +202,7 @@ class Pipeline:
                 refusal = feature.refusal(ctx.driver, ctx.caps)
                 found += [refusal] if refusal else []
             issues += [_at(owner, issue) for issue in found]
-        for found in self.registry.manager.hook.hv_validate(domain=domain, ctx=ctx):
+        for found in self.registry.each("hv_validate", domain=domain, ctx=ctx):
             issues += found or ()
         return issues
 

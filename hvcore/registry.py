@@ -18,12 +18,14 @@ from hvcore import hookspecs
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import PluginConflict
+from hvcore.errors import PluginError
 from hvcore.errors import PluginLoadError
 from hvcore.feature import Feature
 from hvcore.xml.codegen import Binding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from hvcore.driver import Driver
     from hvcore.xml.fields import Element
@@ -192,6 +194,37 @@ class Registry:
         if self._binding is not None and len(self._elements) > before:
             # What was compiled without these elements would keep them as unknown ones.
             self._binding = Binding(self._elements)
+
+    # -- hooks -------------------------------------------------------------------------------------
+
+    def probed(self, driver: str, binary: str, session: Any) -> frozenset[str]:
+        """Return the capability names that plugins add to what ``driver`` found in ``binary``.
+
+        :raises PluginError: when a plugin fails.
+        """
+        found: set[str] = set()
+        for names in self.each("hv_probe", driver=driver, binary=binary, session=session):
+            found.update(names or ())
+        return frozenset(found)
+
+    def each(self, hook: str, **arguments: Any) -> Iterator[Any]:
+        """Yield what each implementation of ``hook`` returns, in order of registration.
+
+        pluggy would let one that raises silence the others without saying whose it is.
+
+        :raises PluginError: when one raises what is no error of hvcore; names the plugin.
+        """
+        for found in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                answer = found.function(*(arguments[name] for name in found.argnames))
+            except HvError:
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"plugin '{found.plugin_name}' failed in {hook}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            yield answer
 
     def lowering(self, driver: str, extension: Element) -> Any:
         """Return how ``driver`` lowers ``extension``, or None."""

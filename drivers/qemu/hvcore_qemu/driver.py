@@ -204,6 +204,7 @@ class QemuDriver(Driver):
         checked, caps = self._caps.get(binary, (0.0, None))
         if caps is None or now - checked > _FRESH:
             caps = await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
+            caps = caps.replace(add=self.registry.probed(self.name, binary, caps))
             self._caps[binary] = (now, caps)
         return caps
 
