@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from typing import Final
 from typing import Literal
 
 import attrs
@@ -29,6 +30,8 @@ TimerName = Literal["platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hyperv
 TickPolicy = Literal["delay", "catchup", "merge", "discard"]
 TimerTrack = Literal["boot", "guest", "wall", "realtime"]
 TimerMode = Literal["auto", "native", "emulate", "paravirt", "smpsafe"]
+
+_NO_START: Final = "internal error: missing 'start' attribute for clock with offset='absolute'"
 
 
 @element("timer")
@@ -69,7 +72,7 @@ class Clock(Element):
         refused="unsupported configuration: unknown clock basis '{value}'",
     )
     timezone: str | None = attr("@timezone", NONEMPTY)
-    start: int | None = attr("@start", ULONG, doc="seconds since 1970")
+    start: int | None = attr("@start", ULONG, refused=_NO_START, doc="seconds since 1970")
     timers: list[Timer] = children("timer", Timer)
     started_at: int | None = attrs.field(default=None, eq=False)
 
@@ -101,8 +104,4 @@ class Clock(Element):
         if self.offset != "absolute":
             self.start = None
         elif self.start is None:
-            ctx.issue(
-                el,
-                "missing 'start' attribute for clock with offset='absolute'",
-                kind=ErrorClass.INTERNAL,
-            )
+            ctx.issue(el, _NO_START)

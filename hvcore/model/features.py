@@ -102,6 +102,7 @@ class Hyperv(Element):
         if self.mode == "passthrough":
             for name in ENLIGHTENMENTS:
                 setattr(self, name, None)
+            self._extra = None
         else:
             _refuse_unknown(self, el, ctx, "unsupported HyperV Enlightenment feature: {name}")
             _refuse_unknown(self, el, ctx, "unsupported Hyper-V stimer feature: {name}", "stimer")
@@ -234,6 +235,9 @@ class ProcessCapabilities(Element):
             self.policy = "default" if named else None
 
 
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
 class _Tseg:
     """The size of SMM's memory in bytes, written in the largest unit that divides it."""
 
@@ -250,9 +254,8 @@ class _Tseg:
         if not digits:
             return None
         if not (digits.isascii() and digits.isdigit()):
-            ctx.issue(
-                el, f"Invalid value '{digits}' for element or attribute './features/smm/tseg'"
-            )
+            place = "string(./features/smm/tseg)"
+            ctx.issue(el, f"Invalid value '{digits}' for element or attribute '{place}'")
             return None
         try:
             return int(digits) * unit_factor(unit)
@@ -265,17 +268,17 @@ class _Tseg:
     ) -> None:
         """Append the element."""
         del ctx, owner
-        for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")):
-            if value == 0 or value % 1024 ** (power + 1):
-                out.append(f"{indent}<tseg unit='{unit}'>{value // 1024**power}</tseg>\n")
-                return
+        power = 0
+        while value and power < len(_UNITS) - 1 and value % 1024 ** (power + 1) == 0:
+            power += 1
+        out.append(f"{indent}<tseg unit='{_UNITS[power]}'>{value // 1024**power}</tseg>\n")
 
     def clone(self, value: int) -> int:
         """Return ``value``: a number is immutable."""
         return value
 
 
-@element("features", omit_empty=True)
+@element("features", omit_empty=True, last_wins=True)
 class Features(Element):
     """Hypervisor features of the machine."""
 
@@ -298,7 +301,12 @@ class Features(Element):
     tseg: int | None = custom(_Tseg(), wrapper="smm", doc="bytes of memory for SMM")
     ioapic: IoApic | None = attr("ioapic/@driver", ENUM(IoApic))
     hpt_resizing: HptResizing | None = attr("hpt/@resizing", ENUM(HptResizing))
-    hpt_maxpagesize: int | None = scaled("hpt/maxpagesize", omit=(0,), doc="in KiB")
+    hpt_maxpagesize: int | None = scaled(
+        "hpt/maxpagesize",
+        omit=(0,),
+        refused="unsupported configuration: Unable to parse HPT maxpagesize setting",
+        doc="in KiB",
+    )
     vmcoreinfo: bool | None = attr("vmcoreinfo/@state", ONOFF, bare=True)
     htm: bool | None = attr("htm/@state", ONOFF, required=True)
     nested_hv: bool | None = attr("nested-hv/@state", ONOFF, required=True)

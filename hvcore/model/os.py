@@ -192,7 +192,7 @@ class Os(Element):
         if any(not arg for arg in self.initargs):
             ctx.issue(el, "No data supplied for <initarg> element")
         wanted = {feature.name: feature for feature in self.firmware_features}
-        self.firmware_features = sorted(wanted.values(), key=lambda feature: feature.name or "")
+        self.firmware_features = sorted(wanted.values(), key=lambda feature: str(feature.name))
         seen: set[str] = set()
         for table in self.acpi_tables:
             if table.type in seen and table.type != "raw":
@@ -217,13 +217,16 @@ class Os(Element):
             self.firmware_features, self.acpi_tables, self.boot = [], [], []
 
 
+_IDMAP: Final = "invalid idmap start/target/count settings"
+
+
 @element("uid")
 class IdRange(Element):
     """A range of identifiers in the container and what they are outside."""
 
-    start: int = attr("@start", UINT, required=True)
-    target: int = attr("@target", UINT, required=True)
-    count: int = attr("@count", UINT, required=True)
+    start: int = attr("@start", UINT, required=True, refused=_IDMAP, missing=_IDMAP)
+    target: int = attr("@target", UINT, required=True, refused=_IDMAP, missing=_IDMAP)
+    count: int = attr("@count", UINT, required=True, refused=_IDMAP, missing=_IDMAP)
 
 
 @element("idmap")

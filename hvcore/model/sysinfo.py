@@ -139,7 +139,7 @@ class FwCfgEntry(Element):
     name: str = attr(
         "@name", STR, required=True, missing="Firmware entry is missing 'name' attribute"
     )
-    file: str | None = attr("@file", NONEMPTY)
+    file: str | None = attr("@file", STR)
     value: str | None = text("", NONEMPTY)
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:

@@ -24,7 +24,7 @@ def _models(domain: Domain, ctx: Context) -> Iterator[Issue]:
     for number, label in enumerate(labels):
         if any(other.model == label.model for other in labels[:number]):
             yield Issue(
-                f"seclabel for model {label.model} is already provided",
+                f"seclabel for model {label.model or '(null)'} is already provided",
                 ErrorClass.XML_DETAIL,
                 line=label.line,
             )

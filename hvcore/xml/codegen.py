@@ -323,6 +323,12 @@ class _ParserSource(_Source):
                 self.put(depth + 1, f"o.{name} = {self.default(spec)}")
                 self.put(depth, "else:")
                 depth += 1
+            if spec.codec.table is not None and not spec.required:
+                # To XPath, which libvirt reads by, an empty text is none at all.
+                self.put(depth, f"if not {value}:")
+                self.put(depth + 1, f"o.{name} = {self.default(spec)}")
+                self.put(depth, "else:")
+                depth += 1
             self.convert(depth, name, spec, value, el, "refused_text")
 
     def part(self, depth: int, part: Node | tuple[str, FieldSpec], el: str, kids: str) -> None:
@@ -353,13 +359,19 @@ class _ParserSource(_Source):
             if spec.many:
                 self.put(depth + 1, f"o.{name} = [{parse}(e, ctx) for e in {found}]")
             else:
-                self.put(depth + 1, f"o.{name} = {parse}({found}[0], ctx)")
-                self.repeated(depth + 1, found, spec.steps[-1], kids)
+                which = self.repeated(depth + 1, found, spec.steps[-1], kids)
+                self.put(depth + 1, f"o.{name} = {parse}({found}[{which}], ctx)")
 
-    def repeated(self, depth: int, found: str, tag: str, kids: str) -> None:
-        """Write what happens to a second element where one is expected: it stays unclaimed."""
+    def repeated(self, depth: int, found: str, tag: str, kids: str) -> int:
+        """Write what happens to a second element where one is expected: it stays unclaimed.
+
+        :returns: the position of the element that counts.
+        """
+        if self.cls.spec.last_wins:
+            return -1
         self.put(depth, f"if len({found}) > 1:")
         self.put(depth + 1, f"{kids}[{qualified(tag)!r}] = {found}[1:]")
+        return 0
 
     def texts(self, depth: int, name: str, spec: FieldSpec, found: str) -> None:
         self.put(depth, f"o.{name} = []")
@@ -419,9 +431,9 @@ class _ParserSource(_Source):
             self.put(depth + 1, "pass")
         self.put(depth, "else:")
         self.put(depth + 1, f"{found} = {kids}.pop({qualified(node.tag)!r})")
-        self.put(depth + 1, f"{inner} = {found}[0]")
+        which = self.repeated(depth + 1, found, node.tag, kids)
+        self.put(depth + 1, f"{inner} = {found}[{which}]")
         self.node(depth + 1, node, inner)
-        self.repeated(depth + 1, found, node.tag, kids)
 
     def extension(self, depth: int, extension: type[Element], kids: str) -> None:
         parse = self.late(self.binding.parser, extension)

@@ -133,7 +133,8 @@ class ParseContext:
         try:
             amount = int(digits) * unit_factor(unit)
         except ValueError as error:
-            self.issue(element, str(error), kind=ErrorClass.INVALID_ARG, attribute="unit")
+            message = spec.refused or ErrorClass.INVALID_ARG.prefix + str(error)
+            self.issue(element, message.format(value=digits), attribute="unit")
             return None
         if amount >= 2**63:
             self.issue(element, f"value too large: {digits}{unit}", kind=ErrorClass.OVERFLOW)

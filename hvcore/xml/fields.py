@@ -204,18 +204,19 @@ def scaled(
     unit_default: str | None = None,
     omit: tuple[Any, ...] = (),
     show: Show = "always",
+    refused: str | None = None,
     doc: str = "",
 ) -> Any:
     """Declare a size: text with a ``unit`` attribute, kept and written in ``unit``, rounded up.
 
     :param unit_default: the unit of a text without one, where it is not ``unit``.
-    :param show: as for :func:`attr`.
+    :param show, refused: as for :func:`attr`; a refused unit counts as well.
     """
     steps, _ = _split(path)
     return _field(
         FieldSpec(
             kind="scaled", steps=steps, unit=unit, unit_default=unit_default, omit=omit,
-            show=show, doc=doc,
+            show=show, refused=refused, doc=doc,
         )
     )  # fmt: skip
 
@@ -310,6 +311,8 @@ class ElementSpec:
     :param after: name of the sibling element after which an extension is written.
     :param many: whether an extension may be repeated.
     :param omit_empty: whether an element without content is left out.
+    :param last_wins: whether of elements given twice the last one counts, rather than the second
+        one being unclaimed.
     :param paired: whether an element without content still has a closing tag on a line of its own.
     """
 
@@ -319,6 +322,7 @@ class ElementSpec:
     many: bool = False
     omit_empty: bool = False
     paired: bool = False
+    last_wins: bool = False
     doc: str = ""
 
 
@@ -390,6 +394,7 @@ def element(
     many: bool = False,
     omit_empty: bool = False,
     paired: bool = False,
+    last_wins: bool = False,
 ) -> Callable[[_C], _C]:
     """Make a class stand for the element ``tag``; parameters as for :class:`ElementSpec`."""
 
@@ -397,7 +402,7 @@ def element(
         made: Any = attrs.define(slots=True, kw_only=True)(cls)
         made.spec = ElementSpec(
             tag=tag, extends=extends, after=after, many=many, omit_empty=omit_empty,
-            paired=paired, doc=(cls.__doc__ or "").strip(),
+            paired=paired, last_wins=last_wins, doc=(cls.__doc__ or "").strip(),
         )  # fmt: skip
         result: _C = made
         return result

@@ -32,11 +32,12 @@ def _convert(spec: FieldSpec, text: str) -> Any:
     return text
 
 
-def _find(element: Any, steps: tuple[str, ...]) -> Any:
+def _find(element: Any, steps: tuple[str, ...], owner: Any) -> Any:
     for step in steps:
         if element is None:
             return None
-        element = element.find(qualified(step))
+        found = element.findall(qualified(step)) or [None]
+        element = found[-1 if owner.spec.last_wins else 0]
     return element
 
 
@@ -49,7 +50,7 @@ def _size(spec: FieldSpec, element: Any) -> int:
 
 def _value(spec: FieldSpec, element: Any, owner: Any) -> Any:
     if spec.kind in ("attr", "text", "scaled", "flag"):
-        found = _find(element, spec.steps)
+        found = _find(element, spec.steps, owner)
         if spec.kind == "flag":
             return found is not None
         text = None
@@ -63,18 +64,18 @@ def _value(spec: FieldSpec, element: Any, owner: Any) -> Any:
         return _size(spec, found) if spec.kind == "scaled" else _convert(spec, text)
     if spec.kind == "custom":
         assert spec.custom is not None
-        parent = _find(element, spec.steps)
+        parent = _find(element, spec.steps, owner)
         children = [] if parent is None else list(parent)
         tags = [qualified(tag) for tag in spec.custom.tags]
         return spec.custom.parse([c for c in children if c.tag in tags], ParseContext(), owner)
-    parent = _find(element, spec.steps[:-1])
+    parent = _find(element, spec.steps[:-1], owner)
     found = [] if parent is None else parent.findall(qualified(spec.steps[-1]))
     if spec.kind == "texts":
         return [_convert(spec, e.text or "") for e in found]
     parsed = [p for p in (_element(spec, e, owner) for e in found) if p is not None]
     if spec.many:
         return parsed
-    return parsed[0] if parsed else None
+    return parsed[-1 if owner.spec.last_wins else 0] if parsed else None
 
 
 def _element(spec: FieldSpec, element: Any, owner: Any) -> Any:

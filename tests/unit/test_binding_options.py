@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
+from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import STR
@@ -16,8 +19,11 @@ from hvcore.xml.fields import child
 from hvcore.xml.fields import children
 from hvcore.xml.fields import element
 from hvcore.xml.fields import fields_of
+from hvcore.xml.fields import scaled
 from hvcore.xml.fields import text
 from hvcore.xml.reader import read
+
+Color = Literal["red", "green"]
 
 
 @element("item")
@@ -36,11 +42,19 @@ class Mixed(Element):
     item: Item | None = child("item", Item)
 
 
+@element("repeated", last_wins=True)
+class Repeated(Element):
+    state: bool | None = attr("switch/@state", ONOFF)
+
+
 @element("thing")
 class Thing(Element):
     state: bool | None = attr("switch/@state", ONOFF, bare=True)
     pair: Pair | None = child("pair", Pair)
     mixed: Mixed | None = child("mixed", Mixed)
+    repeated: Repeated | None = child("repeated", Repeated)
+    color: Color | None = text("color", ENUM(Color))
+    size: int | None = scaled("size", refused="internal error: no size")
     items: list[Item] = children("items/item", Item, show="not_migratable")
 
 
@@ -72,13 +86,33 @@ def test_mixed_content(xml: str) -> None:
 
 
 def test_white_space_between_children_is_no_text() -> None:
-    assert roundtrip("<mixed>\n  <item name='a'/>\n</mixed>")[0].mixed.path is None
+    mixed = roundtrip("<mixed>\n  <item name='a'/>\n</mixed>")[0].mixed
+    assert mixed is not None
+    assert mixed.path is None
 
 
 def test_children_left_out_of_migratable_output() -> None:
     xml = "<items><item name='a'/></items>"
     assert roundtrip(xml)[1] == xml
     assert "items" not in roundtrip(xml, migratable=True)[1]
+
+
+def test_of_repeated_elements_the_last_counts() -> None:
+    thing, xml = roundtrip("<repeated><switch state='on'/><switch state='off'/></repeated>")
+    assert thing.repeated is not None
+    assert thing.repeated.state is False
+    assert xml == "<repeated><switch state='off'/></repeated>"
+
+
+def test_empty_text_of_an_enumeration_is_absent() -> None:
+    assert roundtrip("<color/>")[0].color is None
+
+
+@pytest.mark.parametrize("size", ["<size>x</size>", "<size unit='parsec'>1</size>"])
+def test_refused_size(size: str) -> None:
+    ctx = ParseContext()
+    Binding().parse(Thing, read(f"<thing>{size}</thing>", "thing"), ctx)
+    assert [str(issue) for issue in ctx.issues] == ["internal error: no size"]
 
 
 def test_omitted_wrapper_leaves_no_trace_in_its_parent() -> None:
@@ -104,6 +138,9 @@ class Derived(Base):
     sum: str | None = attr(
         "@sum", written=lambda owner, ctx: None if ctx.migratable else f"{owner.first}{owner.own}"
     )
+    last: Last | None = child("last", Last)
+    color: Color | None = text("color", ENUM(Color))
+    size: int | None = scaled("size", refused="internal error: no size")
     items: list[Item] = children("item", Item, written=_even)
 
 

@@ -42,7 +42,11 @@ def _table(cmd: Command, number: int, table: Table | None) -> None:
     """Add one table of SMBIOS."""
     if table is None or not table.entries:
         return
-    values = "".join(f",{name}={escape_comma(text)}" for name, text in table.values().items())
+    # libvirt writes the manufacturer of boards and cases even where there is none.
+    given = ({"manufacturer": ""} if number in (2, 3) else {}) | table.values()
+    if number == 1 and set(given) == {"sku"}:
+        return  # nor does libvirt write it alone
+    values = "".join(f",{name}={escape_comma(text)}" for name, text in given.items())
     cmd.option("-smbios", f"type={number}{values}")
 
 
