@@ -138,9 +138,6 @@ class Derived(Base):
     sum: str | None = attr(
         "@sum", written=lambda owner, ctx: None if ctx.migratable else f"{owner.first}{owner.own}"
     )
-    last: Last | None = child("last", Last)
-    color: Color | None = text("color", ENUM(Color))
-    size: int | None = scaled("size", refused="internal error: no size")
     items: list[Item] = children("item", Item, written=_even)
 
 
