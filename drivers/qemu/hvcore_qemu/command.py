@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -192,11 +193,14 @@ class Command:
         self._current.steps.append(Variable(name, value))
 
     def device(self, props: Mapping[str, Any]) -> None:
-        """Append ``-device`` with JSON properties; entries that are None are left out.
+        """Append ``-device``; properties that are None are left out.
 
-        The document's own overrides of the device's properties have the last word.
+        The document's own overrides of the device's properties have the last word. Devices given
+        as JSON cannot be unplugged before QEMU 7.0, which is told in the old form therefore.
         """
-        self.option("-device", overridden(self.domain, present(props)))
+        final = overridden(self.domain, present(props))
+        json_form = "device.json+hotplug" in self.caps
+        self.option("-device", final if json_form else flat(final))
 
     def object(self, props: Mapping[str, Any]) -> None:
         """Append ``-object`` with JSON properties; entries that are None are left out."""
@@ -226,6 +230,22 @@ class Command:
 def present(props: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``props`` without the entries that are None."""
     return {name: value for name, value in props.items() if value is not None}
+
+
+def flat(props: Mapping[str, Any]) -> str:
+    """Return ``props`` in the form ``driver,key=value,key=value``."""
+    rest = ",".join(_pairs({name: value for name, value in props.items() if name != "driver"}))
+    return f"{props['driver']},{rest}"
+
+
+def _pairs(props: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in props.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            yield f"{prefix}{name}={'on' if value else 'off'}"
+        else:
+            yield f"{prefix}{name}={escape_comma(str(value))}"
 
 
 def escape_comma(value: str) -> str:

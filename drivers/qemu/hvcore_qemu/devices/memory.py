@@ -18,7 +18,6 @@ from hvcore.rules.domain_memory import numa_cells
 from hvcore_qemu.machines import PPC64
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import machine_of
-from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_name
 from hvcore_qemu.sections.memory import PPC64_ALIGNMENT
@@ -207,9 +206,9 @@ def command(cmd: Command) -> None:
             and "virtio-mem-pci.prealloc" in cmd.caps
             and preallocates(cmd, piece)
         )
-        add_device(
-            cmd,
-            device,
+        cmd.features(device)
+        # Even on s390x there is no zPCI device for these.
+        cmd.device(
             {
                 "driver": _driver(cmd, device),
                 "node": device.node,
