@@ -30,7 +30,7 @@ class Family:
     def __init__(self, *names, caps=()):
         self.core = [import_module(f"hvcore.rules.{name}").rules for name in names]
         self.qemu = [import_module(f"hvcore_qemu.devices.{name}").rules for name in names]
-        self.caps = frozenset(caps)
+        self.caps = frozenset({"device.json+hotplug", *caps})
         self.registry = Registry()
         self.registry.freeze()
 

@@ -39,7 +39,9 @@ class Host(PretendHost):
 def work() -> Preparation:
     return Preparation(
         domain=Domain(type="kvm", name="a,b", uuid=UUID, devices=Devices(emulator="/q")),
-        caps=QemuCapabilities(arch="x86_64", names=frozenset({"seccomp-sandbox"})),
+        caps=QemuCapabilities(
+            arch="x86_64", names=frozenset({"seccomp-sandbox", "device.json+hotplug"})
+        ),
         config=QemuConfig(),
         host=Host(),
         registry=Registry(),
