@@ -42,9 +42,11 @@ class BareDriver(QemuDriver):
         return Start(argv=[*argv.split(), *words], env=env, files={}, live=record.live)
 
 
-def registry():
+def registry(**plugins):
     """Return a registry whose QEMU driver is the bare one."""
     found = Registry()
     found.add_driver(BareDriver)
+    for name, plugin in plugins.items():
+        found.register(plugin, name=name)
     found.freeze()
     return found

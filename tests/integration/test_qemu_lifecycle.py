@@ -19,6 +19,7 @@ from hvcore.errors import InvalidState
 from hvcore.errors import LaunchError
 from hvcore.errors import NoSuchDomain
 from hvcore.errors import StateLocked
+from hvcore.hookspecs import hookimpl
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
@@ -227,6 +228,32 @@ async def test_what_ended_without_a_manager(uri, tmp_path, number, reason):
         assert list((tmp_path / "root/run").iterdir()) == []
         await domain.start()
         await domain.destroy()
+
+
+class Notes:
+    """A plugin with something to remember of each running domain."""
+
+    def __init__(self, note):
+        self.note = note
+        self.found = []
+
+    @hookimpl
+    def hv_state_save(self, domain):
+        return {"note": self.note, "of": domain}
+
+    @hookimpl
+    def hv_state_load(self, domain, blob):
+        self.found.append((domain, blob))
+
+
+async def test_a_plugin_finds_what_it_saved_and_not_what_others_did(uri):
+    async with await connect(uri, registry=registry(mine=Notes(1), other=Notes(2))) as host:
+        domain = await host.define(xml())
+        await domain.start()
+    mine = Notes(3)
+    async with await connect(uri, registry=registry(mine=mine)) as host:
+        assert mine.found == [(UUID, {"note": 1, "of": UUID})]
+        await (await host.lookup("vm")).destroy()
 
 
 MANAGER = """
