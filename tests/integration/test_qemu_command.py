@@ -18,6 +18,7 @@ XML = """
   <memory unit='MiB'>64</memory>
   <vcpu>2</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
+  <devices><serial type='pty'/></devices>
 </domain>
 """
 
@@ -32,6 +33,9 @@ async def test_it_runs_and_says_what_it_runs(qemu, tmp_path, machine):
         assert f" id='{domain.id}'" in live
         assert "<alias name=" in live
         assert "<alias name=" not in await domain.xml(inactive=True)
+        terminal = await domain.console()
+        assert terminal.startswith("/dev/pts/")
+        assert f"<source path='{terminal}'/>" in live
         info = await domain.info()
         assert (info.max_memory, info.vcpus) == (65536, 2)
         [status] = (tmp_path / "root/run").glob("*/status.json")

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
     from hvcore.pipeline import Pipeline
+    from hvcore.registry import Registry
     from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.uri import Uri
@@ -274,12 +275,13 @@ class QemuDriver(Driver):
     ) -> QemuPlan:
         """Complete ``domain`` for a start and return the plan of its command line."""
         from hvcore_qemu import command  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.launch import short_name  # noqa: PLC0415
         from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
         from hvcore_qemu.prepare import prepare  # noqa: PLC0415
         from hvcore_qemu.resources import Resources  # noqa: PLC0415
 
         caps = await self.qemu_capabilities(domain)
-        resources = Resources(domain_dir=folder)
+        resources = Resources(domain_dir=folder, short_name=short_name(domain))
         prepare(
             Preparation(
                 domain=domain,
@@ -288,6 +290,7 @@ class QemuDriver(Driver):
                 host=host,
                 registry=self.registry,
                 resources=resources,
+                info=self.host(),
             )
         )
         return command.build(domain, caps, config, resources, self.registry)
@@ -309,6 +312,8 @@ class QemuDriver(Driver):
             await asyncio.gather(connecting, ending, return_exceptions=True)
         terminals = await guest.monitor.run(lifecycle.handshake(guest.course))
         record.data = {**record.data, "terminals": terminals}
+        if terminals and record.live is not None:
+            record.live = _with_terminals(record.live, terminals, self.registry)
 
     def _guest(
         self, record: Record, process: Process, log: Log, socket: Path, course: Course
@@ -653,6 +658,21 @@ def _course(record: Record) -> Course:
         on_reboot=domain.on_reboot or "restart",
         on_crash=domain.on_crash or "destroy",
     )
+
+
+def _with_terminals(live: Definition, paths: dict[str, str], registry: Registry) -> Definition:
+    """Return ``live`` saying which terminals QEMU opened."""
+    from hvcore.model.devices.chardev_source import PtySource  # noqa: PLC0415 - see pipeline
+    from hvcore.pipeline import Definition  # noqa: PLC0415
+
+    domain = live.clone()
+    devices = domain.devices
+    for device in (*devices.serials, *devices.parallels, *devices.channels, *devices.consoles):
+        # A console that only stands for a serial port has no source of its own.
+        for source in device.sources:
+            if device.alias in paths and isinstance(source, PtySource):
+                source.path = paths[device.alias]
+    return Definition(domain, registry)
 
 
 def _check_wanted(record: Record, number: int | None) -> None:
