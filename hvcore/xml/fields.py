@@ -235,14 +235,22 @@ def texts(path: str, codec: Codec = STR, *, refused: str | None = None, doc: str
     )
 
 
-def child(path: str, of: Any, *, show: Show = "always", doc: str = "") -> Any:
+def child(
+    path: str,
+    of: Any,
+    *,
+    show: Show = "always",
+    written: Callable[[Any, FormatContext], Any] | None = None,
+    doc: str = "",
+) -> Any:
     """Declare an element with a class of its own, at most once.
 
     :param of: the class, or a function that returns it (for forward references).
     :param show: as for :func:`attr`.
+    :param written: as for :func:`attr`; returns the object to write, or None.
     """
     steps, _ = _split(path)
-    return _field(FieldSpec(kind="child", steps=steps, of=of, show=show, doc=doc))
+    return _field(FieldSpec(kind="child", steps=steps, of=of, show=show, written=written, doc=doc))
 
 
 def children(
@@ -284,7 +292,7 @@ def choice(
     :param of: value to class (or a function that returns that mapping).
     :param default: the selecting value when the attribute is absent; None makes it required.
     :param many: a list instead of at most one.
-    :param written: as for :func:`attr`; returns the objects to write.
+    :param written: as for :func:`attr`; returns the object or objects to write.
     """
     steps, _ = _split(path)
     return _field(
