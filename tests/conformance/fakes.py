@@ -224,7 +224,9 @@ class FakeHost(PretendHost):
     def interface_exists(self, name: str) -> bool:
         return name == "mytap0"
 
-    def vhost_net(self, *, queues: int) -> Sequence[int]:
+    def vhost_net(
+        self, path: str | None, *, queues: int, kvm: bool, driver: str | None
+    ) -> Sequence[int]:
         return tuple(range(44, 44 + queues))
 
     def vdpa(self, device: str) -> int:
@@ -243,9 +245,6 @@ class FakeHost(PretendHost):
             (self.aux / "networkxml2xmlin" / f"{definition}.xml").read_text("utf-8"),
             (ports / f"{port}.xml").read_text("utf-8"),
         )
-
-    def slirp(self) -> int | None:
-        return 42 if self.extra.get("slirp_helper") else None
 
     # -- NUMA --------------------------------------------------------------------------------
 

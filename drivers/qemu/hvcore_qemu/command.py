@@ -38,7 +38,6 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("compat", "sections.base:compat"),
     ("stopped", "sections.base:stopped"),
     ("master-key", "sections.base:master_key"),
-    ("dbus-vmstate", "devices.interface:dbus_vmstate"),
     ("pr-manager", "devices.disk:pr_manager"),
     ("pflash", "sections.os:pflash"),
     ("machine", "sections.machine:machine"),

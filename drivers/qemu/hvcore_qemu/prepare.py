@@ -37,6 +37,7 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.os:prepare_firmware",
     "sections.clock:prepare",
     "sections.os:prepare_variables",
+    "devices.interface:prepare",
     "devices.vsock:prepare",
     "images:prepare_host",
     "devices.filesystem:prepare",
@@ -47,6 +48,7 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.shmem:prepare",
     "sections.launchsecurity:prepare",
     "sections.base:check",
+    "devices.interface:prepare_host",
 )
 """``module:function`` of each family that has something to prepare, in libvirt's order."""
 

@@ -110,8 +110,11 @@ class PretendHost:
         del name
         return False
 
-    def vhost_net(self, *, queues: int) -> Sequence[int]:
-        return self.fds(queues)
+    def vhost_net(
+        self, path: str | None, *, queues: int, kvm: bool, driver: str | None
+    ) -> Sequence[int]:
+        del path
+        return self.fds(queues) if kvm and driver != "qemu" else ()
 
     def vdpa(self, device: str) -> int:
         del device
@@ -124,9 +127,6 @@ class PretendHost:
     def network_port(self, network: str, interface_xml: str) -> NetworkPort:
         del interface_xml
         raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
-
-    def slirp(self) -> int | None:
-        return None
 
     # -- storage -----------------------------------------------------------------------------
 

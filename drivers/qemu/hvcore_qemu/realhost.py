@@ -189,8 +189,20 @@ class RealHost:
     def interface_exists(self, name: str) -> bool:
         return Path("/sys/class/net", name).exists()
 
-    def vhost_net(self, *, queues: int) -> Sequence[int]:
-        return [self._open("/dev/vhost-net", os.O_RDWR) for _ in range(queues)]
+    def vhost_net(
+        self, path: str | None, *, queues: int, kvm: bool, driver: str | None
+    ) -> Sequence[int]:
+        if not kvm or driver == "qemu":
+            return ()
+        try:
+            return [self._open(path or "/dev/vhost-net", os.O_RDWR) for _ in range(queues)]
+        except DriverError as error:
+            if driver != "vhost":
+                return ()
+            raise DriverError(
+                "vhost-net was requested for an interface, but is unavailable",
+                kind=ErrorClass.CONFIG_UNSUPPORTED,
+            ) from error
 
     def vdpa(self, device: str) -> int:
         return self._open(device, os.O_RDWR)
@@ -203,9 +215,6 @@ class RealHost:
     def network_port(self, network: str, interface_xml: str) -> NetworkPort:
         del interface_xml
         raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
-
-    def slirp(self) -> int | None:
-        return None
 
     # -- storage ------------------------------------------------------------------------
 

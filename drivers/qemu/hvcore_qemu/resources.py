@@ -165,8 +165,17 @@ class Host(Protocol):
     def interface_exists(self, name: str) -> bool:
         """Return whether the host has an interface of this name."""
 
-    def vhost_net(self, *, queues: int) -> Sequence[int]:
-        """Return one descriptor of ``/dev/vhost-net`` for each queue."""
+    def vhost_net(
+        self, path: str | None, *, queues: int, kvm: bool, driver: str | None
+    ) -> Sequence[int]:
+        """Return one descriptor of vhost-net for each pair of queues of a virtio interface.
+
+        There are none where QEMU itself is to move the packets (``driver`` is ``qemu``), for guests
+        without KVM, and on hosts without vhost-net unless ``driver`` is ``vhost``.
+
+        :param path: of the device, if not the usual one.
+        :raises HvError: when ``driver`` is ``vhost`` and the device cannot be opened.
+        """
 
     def vdpa(self, device: str) -> int:
         """Return a descriptor of a vhost-vdpa device, for an interface or a disk."""
@@ -179,9 +188,6 @@ class Host(Protocol):
 
         :raises HvError: when there is no such network, or it is not active.
         """
-
-    def slirp(self) -> int | None:
-        """Return the socket of a helper for user networking; None to let QEMU do it."""
 
     # -- storage -----------------------------------------------------------------------------
 

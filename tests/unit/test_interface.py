@@ -1,0 +1,105 @@
+"""<interface>: what is filled in, forgotten and refused, and what QEMU is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvcore.errors import ValidationFailed
+from tests.unit.qemu_family import Family
+
+CAPS = ("rtl8139", "netdev.json", "netdev.user", "netdev.stream", "virtio-pci-non-transitional")
+MAC = "<mac address='52:54:00:00:00:01'/>"
+
+
+@pytest.fixture
+def family():
+    return Family("interface", caps=CAPS)
+
+
+def interface(kind, inside=""):
+    return f"<interface type='{kind}'>{MAC}{inside}</interface>"
+
+
+def test_an_interface_gets_an_address_and_the_most_supported_model(family):
+    domain, _ = family.read("<interface type='user'/>")
+    device = domain.devices.interfaces[0]
+    assert device.mac.startswith("52:54:00:")
+    assert device.model == "rtl8139"
+    assert Family("interface").read("<interface/>", arch="s390x")[0].devices.interfaces[
+        0
+    ].model == ("virtio")
+
+
+def test_names_of_the_host_that_nobody_chose_are_not_kept(family):
+    for name, kept in (("vnet3", None), ("lan0", "lan0")):
+        xml = interface("ethernet", f"<target dev='{name}'/>")
+        assert family.read(xml)[0].devices.interfaces[0].target == kept
+    xml = interface("ethernet", "<target dev='vnet3' managed='no'/>")
+    assert family.read(xml)[0].devices.interfaces[0].target == "vnet3"
+
+
+def test_driver_options_mean_something_for_virtio_only(family):
+    for model, queues in (("virtio", 4), ("e1000", None)):
+        xml = interface("user", f"<model type='{model}'/><driver queues='4'/>")
+        assert family.read(xml)[0].devices.interfaces[0].queues == queues
+
+
+def test_the_driver_of_a_host_device_stands_before_its_source(family):
+    source = (
+        "<source><address type='pci' domain='0x0000' bus='0x03' slot='0x07' function='0x1'/>"
+        "</source>"
+    )
+    xml = f"<interface type='hostdev' managed='yes'>{MAC}<driver name='vfio'/>{source}</interface>"
+    assert family.rewritten(xml) == xml
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "message"),
+    [
+        ("bridge", "", "XML error: interface type='bridge' requires a 'source' element"),
+        ("user", "<link state='odd'/>",
+         "unsupported configuration: unknown interface link state 'odd'"),
+        ("ethernet", "<vlan/>",
+         "XML error: missing tag id - each <vlan> must have at least one <tag id='n'/> subelement"),
+        ("user", "<virtualport type='openvswitch'/>",
+         ("unsupported configuration: <virtualport> element unsupported for <interface"
+         " type='user'>")),
+        ("ethernet", "<ip address='10.0.0.300'/>",
+         "XML error: Invalid address '10.0.0.300' in <ip>"),
+        ("ethernet", "<route address='10.0.0.0' prefix='24'/>",
+         "XML error: guest interface: Missing required gateway attribute in route definition"),
+        ("ethernet", "<source><route address='10.0.0.1' prefix='24' gateway='10.0.0.1'/></source>",
+         ("XML error: interface host IP: Address '10.0.0.1' in route definition is not a network"
+         " address")),
+        ("ethernet", "<bandwidth><inbound average='1' floor='1'/></bandwidth>",
+         "unsupported configuration: floor attribute is not supported for this config"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused(family, kind, inside, message):
+    with pytest.raises(ValidationFailed) as failure:
+        family.read(interface(kind, inside))
+    assert str(failure.value) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "message"),
+    [
+        ("user", "<mtu size='1400'/>", "setting MTU on interface type user is not supported yet"),
+        ("user", "<port isolated='yes'/>",
+         ("interface 52:54:00:00:00:01 - <port isolated='yes'/> is not supported for network"
+         " interfaces with type='user'")),
+        ("user", "<driver iommu='on'/>",
+         "iommu driver option is only supported for virtio devices"),
+        ("ethernet", "<backend type='passt'/>",
+         "The 'passt' backend can only be used with interface type='user' or type='vhostuser'"),
+        ("ethernet", "<ip address='10.0.0.1'/>",
+         ("Invalid attempt to set network interface guest-side IP address info, not supported by"
+         " QEMU")),
+        ("vdpa", "<source dev='/dev/vhost-vdpa-0'/>",
+         "vDPA devices are not supported with this QEMU binary"),
+        ("user", "<model type='virtio'/><driver rx_queue_size='300'/>",
+         "rx_queue_size has to be a power of two"),
+    ],
+)  # fmt: skip
+def test_what_qemu_cannot_do_is_refused(family, kind, inside, message):
+    assert family.checked(interface(kind, inside)) == [f"unsupported configuration: {message}"]
