@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hvcore.errors import ValidationFailed
+from hvcore.model.domain import Domain
 from hvcore.pipeline import Definition
 from hvcore.pipeline import Pipeline
 from hvcore.registry import Registry
@@ -162,3 +163,9 @@ def test_capabilities_are_pretended_and_ignored(pipeline):
     assert [str(issue) for issue in issues] == [
         "internal error: invalid qemu namespace capability 'what'"
     ]
+
+
+def test_the_driver_brings_the_elements():
+    registry = Registry.default()
+    registry.driver("qemu")
+    assert CommandLine in registry.binding.extensions(Domain)

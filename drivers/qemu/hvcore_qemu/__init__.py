@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def hv_register(registry: Registry) -> None:
-    """Add the driver."""
+    """Add the driver and the elements of QEMU's own namespace."""
     from hvcore_qemu.driver import QemuDriver  # noqa: PLC0415 - only when a qemu URI is opened
+    from hvcore_qemu.extensions import register  # noqa: PLC0415
 
     registry.add_driver(QemuDriver)
+    register(registry)

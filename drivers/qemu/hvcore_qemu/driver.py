@@ -146,14 +146,9 @@ class QemuDriver(Driver):
     def pipeline(self) -> Pipeline:
         """Return the pipeline with QEMU's rules."""
         if self._pipeline is None:
-            from hvcore.pipeline import Pipeline  # noqa: PLC0415 - the rules of all families
-            from hvcore_qemu.addresses import assign  # noqa: PLC0415
-            from hvcore_qemu.rules import RULES  # noqa: PLC0415
+            from hvcore_qemu.launch import pipeline  # noqa: PLC0415 - the rules of all families
 
-            def assigned(domain: Domain, ctx: Context) -> None:
-                assign(domain, ctx.caps, new_domain=ctx.abi_update)
-
-            self._pipeline = Pipeline(self.registry, RULES, assigned)
+            self._pipeline = pipeline(self.registry)
         return self._pipeline
 
     async def context(self, domain: Domain, *, new: bool = False) -> Context:
@@ -262,7 +257,7 @@ class QemuDriver(Driver):
         folder = self._directory.runtime(record.uuid)
         # What is bound for the domain lives and goes with its own directory.
         config = attrs.evolve(self.config, channel_target_dir=str(folder))
-        plan = await self._lowered(domain, host, str(folder), config)
+        plan = await self._lowered(domain, host, config, str(folder))
         return Start(
             argv=plan.argv,
             env=plan.env,
@@ -271,29 +266,14 @@ class QemuDriver(Driver):
         )
 
     async def _lowered(
-        self, domain: Domain, host: Host, folder: str, config: QemuConfig
+        self, domain: Domain, host: Host, config: QemuConfig, folder: str | None = None
     ) -> QemuPlan:
         """Complete ``domain`` for a start and return the plan of its command line."""
-        from hvcore_qemu import command  # noqa: PLC0415 - see pipeline
-        from hvcore_qemu.launch import short_name  # noqa: PLC0415
-        from hvcore_qemu.prepare import Preparation  # noqa: PLC0415
-        from hvcore_qemu.prepare import prepare  # noqa: PLC0415
-        from hvcore_qemu.resources import Resources  # noqa: PLC0415
+        from hvcore_qemu.launch import plan_start  # noqa: PLC0415 - see pipeline
 
-        caps = await self.qemu_capabilities(domain)
-        resources = Resources(domain_dir=folder, short_name=short_name(domain))
-        prepare(
-            Preparation(
-                domain=domain,
-                caps=caps,
-                config=config,
-                host=host,
-                registry=self.registry,
-                resources=resources,
-                info=self.host(),
-            )
-        )
-        return command.build(domain, caps, config, resources, self.registry)
+        ctx = await self.context(domain)
+        ctx.config = config
+        return plan_start(domain, ctx, host, domain_dir=folder)
 
     async def _greet(self, record: Record, guest: Guest, launch: Launch) -> None:
         """Connect to the monitor of a QEMU that was just started, unless it ends first."""
@@ -596,9 +576,7 @@ class QemuDriver(Driver):
         """Return environment and command line as a line for a shell."""
         from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415 - see pipeline
 
-        domain = definition.clone()
-        folder = f"{self.config.lib_dir}/domain--1-{domain.name}"
-        plan = await self._lowered(domain, PretendHost(), folder, self.config)
+        plan = await self._lowered(definition.clone(), PretendHost(), self.config)
         words = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
         return " ".join([*words, *map(shlex.quote, plan.argv)]) + "\n"
 

@@ -58,12 +58,18 @@ def short_name(domain: Domain) -> str:
 
 
 def plan_start(
-    domain: Domain, ctx: Context, host: Host, *, incoming: str | None = None
+    domain: Domain,
+    ctx: Context,
+    host: Host,
+    *,
+    domain_dir: str | None = None,
+    incoming: str | None = None,
 ) -> QemuPlan:
     """Return what a start of ``domain`` would do.
 
     :param domain: a clone of a sealed definition, which becomes the live one.
     :param ctx: the context of its validation; has the capabilities and the configuration.
+    :param domain_dir: the domain's private directory; None for the one libvirt would use.
     :param incoming: the URI to receive a migration from.
     :raises ValidationFailed: when the domain cannot be started here.
     :raises HvError: when the host lacks something.
@@ -74,7 +80,7 @@ def plan_start(
         raise ValidationFailed(issues)
     resources = Resources(
         short_name=short_name(domain),
-        domain_dir=f"{ctx.config.lib_dir}/domain-{short_name(domain)}",
+        domain_dir=domain_dir or f"{ctx.config.lib_dir}/domain-{short_name(domain)}",
         incoming=incoming,
         launch_time=host.now(),
     )
