@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from typing import Final
 from typing import Literal
@@ -11,6 +10,7 @@ import attrs
 
 from hvcore.errors import ErrorClass
 from hvcore.xml.codecs import ENUM
+from hvcore.xml.codecs import LONG
 from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ULONG
 from hvcore.xml.codecs import YESNO
@@ -32,6 +32,16 @@ TimerTrack = Literal["boot", "guest", "wall", "realtime"]
 TimerMode = Literal["auto", "native", "emulate", "paravirt", "smpsafe"]
 
 _NO_START: Final = "internal error: missing 'start' attribute for clock with offset='absolute'"
+
+
+def _seconds(text: str) -> int | None:
+    """Return a number of seconds, or None for anything else."""
+    assert LONG.convert is not None
+    try:
+        seconds: int = LONG.convert(text)
+    except ValueError:
+        return None
+    return seconds
 
 
 @element("timer")
@@ -81,15 +91,15 @@ class Clock(Element):
         if self.offset in ("utc", "localtime"):
             self.basis = None
             if self.adjustment not in (None, "reset"):
-                if re.fullmatch(r"\s*[-+]?\d+", self.adjustment) is None:
+                seconds = _seconds(self.adjustment)
+                if seconds is None:
                     ctx.issue(el, f"unknown clock adjustment '{self.adjustment}'")
                     return
-                self.adjustment = str(int(self.adjustment))
+                self.adjustment = str(seconds)
                 self.basis = "utc" if self.offset == "utc" else "localtime"
                 self.offset = "variable"
         elif self.offset == "variable":
-            given = self.adjustment or ""
-            self.adjustment = str(int(given)) if re.fullmatch(r"\s*[-+]?\d+", given) else "0"
+            self.adjustment = str(_seconds(self.adjustment or "") or 0)
             self.basis = self.basis or "utc"
         else:
             self.adjustment = self.basis = None

@@ -16,6 +16,7 @@ from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import STR
 from hvcore.xml.codecs import YESNO
 from hvcore.xml.codecs import unit_factor
+from hvcore.xml.context import is_unsigned
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
@@ -253,15 +254,19 @@ class _Tseg:
         digits, unit = (el.text or "").strip(), el.get("unit") or "MiB"
         if not digits:
             return None
-        if not (digits.isascii() and digits.isdigit()):
+        if not is_unsigned(digits):
             place = "string(./features/smm/tseg)"
             ctx.issue(el, f"Invalid value '{digits}' for element or attribute '{place}'")
             return None
         try:
-            return int(digits) * unit_factor(unit)
+            size = int(digits) * unit_factor(unit)
         except ValueError as error:
             ctx.issue(el, str(error), kind=ErrorClass.INVALID_ARG)
             return None
+        if size >= 2**64:
+            ctx.issue(el, f"value too large: {digits}{unit}", kind=ErrorClass.OVERFLOW)
+            return None
+        return size
 
     def format(
         self, value: int, out: list[str], indent: str, ctx: FormatContext, owner: Any

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hvcore.xml.context import ParseContext
 
-_DATE: Final = re.compile(r"\s*([+-]?\d+)/\s*([+-]?\d+)/\s*([+-]?\d+)")
+_DATE: Final = re.compile(r"\s*([+-]?[0-9]{1,9})/\s*([+-]?[0-9]{1,9})/\s*([+-]?[0-9]{1,9})")
 
 
 @element("entry")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CLASSES: Final = {
     kind.prefix: kind for kind in (ErrorClass.CONFIG_UNSUPPORTED, ErrorClass.INTERNAL)
 } | {ErrorClass.INVALID_ARG.prefix: ErrorClass.INVALID_ARG}
+_DIGITS_MAX: Final = 1000
+"""More leading zeros than anybody writes, and fewer digits than Python refuses to convert."""
 _PREFIXES: Final = {uri: prefix for prefix, uri in NAMESPACES.items()}
 
 
@@ -35,6 +37,13 @@ def local_name(tag: str) -> str:
         prefix = _PREFIXES.get(uri)
         return f"{prefix}:{local}" if prefix else tag
     return tag
+
+
+def is_unsigned(digits: str) -> bool:
+    """Return whether ``digits`` is a number that fits in 64 bits, as libvirt reads sizes."""
+    if not (digits.isascii() and digits.isdigit()):
+        return False
+    return len(digits) <= _DIGITS_MAX and int(digits) < 2**64
 
 
 class ParseContext:
@@ -120,7 +129,7 @@ class ParseContext:
     def size(self, element: XmlElement, spec: FieldSpec, unit: str | None) -> int | None:
         """Return the size that ``element`` gives, in the unit of ``spec``, rounded up."""
         digits = (element.text or "").strip()
-        if not (digits.isascii() and digits.isdigit()):
+        if not is_unsigned(digits):
             self.issue(
                 element,
                 spec.refused.format(value=digits)

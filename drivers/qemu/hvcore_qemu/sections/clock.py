@@ -12,6 +12,7 @@ from hvcore.rules.base import Rules
 from hvcore.rules.os import os_of
 from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,5 +160,8 @@ def _base(cmd: Command, section: Clock) -> str:
         seconds = section.start or 0
     else:
         seconds = cmd.resources.launch_time + int(section.adjustment or 0)
-    moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(seconds=seconds)
+    try:
+        moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(seconds=seconds)
+    except OverflowError:
+        refuse(Issue.unsupported("the guest's clock would start before year 1 or after 9999"))
     return moment.strftime("%Y-%m-%dT%H:%M:%S")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore.errors import Issue
-from hvcore.errors import ValidationFailed
 from hvcore.model.features import Features
 from hvcore.model.launchsecurity import S390Pv
 from hvcore.rules.base import Rules
@@ -20,6 +19,7 @@ from hvcore_qemu.guests import default_emulator
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.props import refuse
 from hvcore_qemu.sections.numa import has_hmat
 
 if TYPE_CHECKING:
@@ -193,12 +193,8 @@ def _keywrap(cmd: Command) -> Iterator[str]:
     if keywrap is None or not keywrap.ciphers:
         return
     if os_of(cmd.domain).arch not in S390:
-        raise ValidationFailed(
-            [
-                Issue.unsupported(
-                    "'aes-key-wrap'/'dea-key-wrap' is not available on this architecture"
-                )
-            ]
+        refuse(
+            Issue.unsupported("'aes-key-wrap'/'dea-key-wrap' is not available on this architecture")
         )
     for cipher in keywrap.ciphers:
         yield f"{cipher.name}-key-wrap={_onoff(cipher.state)}"
@@ -214,9 +210,7 @@ def _features(cmd: Command) -> Iterator[str]:
     if gic is not None and cmd.caps.arch != "aarch64":
         # The 32-bit binary has version 2 and no choice.
         if gic != "2":
-            raise ValidationFailed(
-                [Issue.unsupported("gic-version option is not available with this QEMU binary")]
-            )
+            refuse(Issue.unsupported("gic-version option is not available with this QEMU binary"))
         gic = None
     page = features.hpt_maxpagesize
     properties: tuple[tuple[str, bool | str | None], ...] = (

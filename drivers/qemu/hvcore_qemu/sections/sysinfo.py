@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hvcore.errors import Issue
-from hvcore.errors import ValidationFailed
 from hvcore.model.sysinfo import FwCfgInfo
 from hvcore.model.sysinfo import SmbiosInfo
 from hvcore.rules.base import Rules
 from hvcore.rules.os import os_of
 from hvcore.xml.codecs import escape
 from hvcore_qemu.command import escape_comma
+from hvcore_qemu.props import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,15 +57,15 @@ def smbios(cmd: Command) -> None:
         return
     found = [info for info in cmd.domain.sysinfo if isinstance(info, SmbiosInfo)]
     if mode == "host":
-        raise ValidationFailed([Issue.unsupported("Host SMBIOS information is not available")])
+        refuse(Issue.unsupported("Host SMBIOS information is not available"))
     if not found:
         message = f"Domain '{cmd.domain.name}' sysinfo are not available"
-        raise ValidationFailed([Issue.xml(message)])
+        refuse(Issue.xml(message))
     info = found[0]
     boards = [board for board in info.base_boards if board.entries]
     if len(boards) > 1:
         message = "qemu does not support more than one entry to Type 2 in SMBIOS table"
-        raise ValidationFailed([Issue.unsupported(message)])
+        refuse(Issue.unsupported(message))
     _table(cmd, 0, info.bios)
     _table(cmd, 1, info.system)
     for board in boards:
@@ -77,7 +77,11 @@ def smbios(cmd: Command) -> None:
 
 
 def fw_cfg(cmd: Command) -> None:
-    """Add the files of the firmware configuration device; libvirt escapes them as XML."""
+    """Add the files of the firmware configuration device.
+
+    The text in them is escaped as in XML: the guests of libvirt expect it that way. Commas, which
+    libvirt lets end the value, are not lost.
+    """
     for info in cmd.domain.sysinfo:
         if not isinstance(info, FwCfgInfo):
             continue
@@ -87,4 +91,4 @@ def fw_cfg(cmd: Command) -> None:
                 if entry.value is not None
                 else f"file={escape(entry.file or '')}"
             )
-            cmd.option("-fw_cfg", f"name={entry.name},{content}")
+            cmd.option("-fw_cfg", f"name={escape_comma(entry.name)},{escape_comma(content)}")
