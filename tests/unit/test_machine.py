@@ -122,3 +122,13 @@ def test_uuid_of_smbios_becomes_the_domains(registry: Registry) -> None:
 def test_tseg_is_written_in_its_largest_unit(registry: Registry, size: str, unit: str) -> None:
     domain = load(registry, f"<features><smm><tseg unit='{unit}'>{size}</tseg></smm></features>")
     assert f"<tseg unit='{unit}'>{size}</tseg>" in Definition(domain, registry).xml()
+
+
+def test_numbers_of_any_length_are_refused_or_ignored(registry: Registry) -> None:
+    long = "9" * 5000
+    assert refusal(registry, f"<clock offset='utc' adjustment='{long}'/>").startswith(
+        "XML error: unknown clock adjustment"
+    )
+    assert refusal(registry, f"<features><smm><tseg>{long}</tseg></smm></features>").startswith(
+        "XML error: Invalid value"
+    )

@@ -10,6 +10,7 @@ from hvcore.errors import Issue
 from hvcore.model.features import Features
 from hvcore.rules.base import Rules
 from hvcore.rules.os import os_of
+from hvcore.rules.vcpu import max_vcpus
 from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
 from hvcore_qemu.sections.machine import features_of
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from hvcore_qemu.capabilities import QemuCapabilities
 
 rules = Rules()
+
+VCPUS_WITHOUT_EIM: Final = 255
+"""APIC identifiers have 8 bits unless the IOMMU extends them."""
 
 Check = Callable[["Domain", Features, "QemuCapabilities"], str | None]
 
@@ -62,6 +66,25 @@ def _tseg(domain: Domain, ctx: Context) -> Iterator[Issue]:
         yield Issue.unsupported("Setting TSEG size is not supported with this QEMU binary")
     elif (features_of(domain).tseg or 0) % 2**20:
         yield Issue.unsupported("SMM TSEG size must be divisible by 1 MiB")
+
+
+def needs_eim(domain: Domain) -> bool:
+    """Return whether a guest has more CPUs than interrupts can address without an IOMMU."""
+    machine = machine_of(domain)
+    return machine.q35 and machine.arch in X86 and max_vcpus(domain) > VCPUS_WITHOUT_EIM
+
+
+@rules.post_parse_late
+def _ioapic_of_iommu(domain: Domain, ctx: Context) -> Issues:
+    """Leave the I/O APIC to QEMU where the IOMMU remaps its interrupts."""
+    if ctx.caps is None:
+        return ()
+    features = features_of(domain)
+    remaps = any(iommu.intremap for iommu in domain.devices.iommus)
+    if features.ioapic is None and (remaps or (domain.devices.iommus and needs_eim(domain))):
+        domain.features = features
+        features.ioapic = "qemu"
+    return ()
 
 
 # -- validation -------------------------------------------------------------------------------

@@ -235,6 +235,12 @@ def _features(cmd: Command) -> Iterator[str]:
             yield f"{name}={_onoff(value) if isinstance(value, bool) else value}"
 
 
+def _iommu(cmd: Command) -> Iterator[str]:
+    """Yield the IOMMU of ARM machines, which is a part of the board."""
+    if any(iommu.model == "smmuv3" for iommu in cmd.domain.devices.iommus):
+        yield "iommu=smmuv3"
+
+
 def _memory(cmd: Command) -> Iterator[str]:
     """Yield how main memory is dumped and merged, and what it consists of."""
     domain = cmd.domain
@@ -342,6 +348,7 @@ def _acpi_property(cmd: Command) -> Iterator[str]:
 PARTS: Final[tuple[Callable[[Command], Iterator[str]], ...]] = (
     _keywrap,
     _features,
+    _iommu,
     _memory,
     _max_cpu_compat,
     _loadparm,
