@@ -72,7 +72,10 @@ HOSTILE = {
         guest(os="<os><type>hvm</type><kernel>/k\n-S</kernel></os>"),
         "invalid line break in element 'kernel'",
     ),
-    "huge number": (guest("<maxMemory slots='2'>99999999999999999999999999</maxMemory>"), "large"),
+    "huge number": (
+        guest("<maxMemory slots='2'>99999999999999999999999999</maxMemory>"),
+        "Invalid value",
+    ),
     "negative number": (guest("<iothreads>-1</iothreads>"), "-1"),
     "no name": ("<domain type='test'>\n<memory>1</memory>\n</domain>", "name"),
     "bad UUID": (guest("<uuid>'; DROP TABLE domains; --</uuid>"), "malformed uuid element"),
