@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from hvcore.model.devices import Devices
     from hvcore.model.devices.base import Address
+    from hvcore.model.devices.chardev import Channel
+    from hvcore.model.devices.chardev import Console
     from hvcore.model.devices.controller import ControllerType
     from hvcore.model.devices.hostdev import Hostdev
 
@@ -127,7 +129,8 @@ def add_implicit_controllers(devices: Devices) -> None:
         last = _last_drive_controller(disk.address for disk in devices.disks if disk.bus == kind)
         for index in range(last + 1):
             ensure_controller(controllers, kind, index)
-    for port in (*devices.channels, *devices.consoles):
+    ports: list[Channel | Console] = [*devices.channels, *devices.consoles]
+    for port in ports:
         if port.target_type == "virtio":
             address = port.address
             index = address.controller or 0 if isinstance(address, VirtioSerialAddress) else 0

@@ -14,6 +14,7 @@ from typing import Any
 from typing import Final
 
 import attrs
+from lxml import etree
 
 from hvcore.cpu.spec import CpuSpec
 from hvcore.errors import ErrorClass
@@ -235,6 +236,14 @@ class FakeHost(PretendHost):
 
     def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
         return "vhost-user0"
+
+    def network_forward(self, network: str) -> str | None:
+        definition, _, _ = network.partition(";")
+        path = self.aux / "networkxml2xmlin" / f"{definition}.xml"
+        if not path.exists():
+            return None
+        forward = etree.parse(path).find("forward")
+        return None if forward is None else forward.get("mode", "nat")
 
     def network_port(self, network: str, interface_xml: str) -> NetworkPort:
         definition, separator, port = network.partition(";")

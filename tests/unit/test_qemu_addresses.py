@@ -531,3 +531,121 @@ def test_more_memory_modules_than_slots():
     with pytest.raises(ValidationFailed) as caught:
         modules(1, "", "")
     assert str(caught.value) == "internal error: failed to find an empty memory slot"
+
+
+CHANNEL = "<channel type='pty'><target type='virtio' name='a{}'/>{}</channel>".format
+
+
+def test_virtio_channels_get_ports_and_controllers():
+    serial = "<controller type='virtio-serial' index='0' ports='4'/>"
+    taken = "<address type='virtio-serial' controller='0' bus='0' port='2'/>"
+    devices = assigned("pc", serial + CHANNEL(0, taken) + "".join(CHANNEL(n, "") for n in "123"))
+    found = [(each.address.controller, each.address.port) for each in devices.channels]
+    assert found == [(0, 2), (0, 1), (0, 3), (1, 1)]
+    assert find_controller(devices.controllers, "virtio-serial", 1) is not None
+
+
+def test_virtio_consoles_take_port_0_without_saying_so():
+    devices = assigned(
+        "pc",
+        "<controller type='virtio-serial' index='0' ports='2'/>"
+        "<console type='pty'><target type='virtio'/></console>"
+        "<console type='pty'><target type='virtio'/></console>" + CHANNEL(0, ""),
+    )
+    assert [each.address for each in devices.consoles] == [None, None]
+    assert (devices.channels[0].address.controller, devices.channels[0].address.port) == (1, 1)
+
+
+SPAPR = "<serial type='pty'><target type='spapr-vio-serial'/>{}</serial>".format
+VSCSI = "<controller type='scsi' index='{}' model='ibmvscsi'/>".format
+
+
+def test_spapr_vio_registers():
+    devices = assigned(
+        "pseries",
+        SPAPR("<address type='spapr-vio' reg='0x30000000'/>") + SPAPR("") + VSCSI(0) + VSCSI(1),
+    )
+    assert [each.address.reg for each in devices.serials] == [0x30000000, 0x30001000]
+    scsi = [each.address.reg for each in devices.controllers if each.type == "scsi"]
+    assert scsi == [0x2000, 0x3000]
+
+
+def test_spapr_vio_conflict():
+    same = SPAPR("<address type='spapr-vio' reg='0x30000000'/>")
+    message = "XML error: spapr-vio address 0x30000000 already in use"
+    assert refusal("pseries", same + same) == message
+
+
+class Functions:
+    """A host with a conventional device in slot 1 and Express ones in one IOMMU group each."""
+
+    def is_express(self, domain, bus, slot, function):
+        return None if slot == 9 else slot != 1
+
+    def iommu_group(self, domain, bus, slot, function):
+        return slot
+
+
+def host_device(slot):
+    return (
+        "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='6'"
+        f" slot='{slot}' function='0'/></source></hostdev>"
+    )
+
+
+@pytest.mark.parametrize(("slot", "model"), [(1, "pcie-to-pci-bridge"), (2, None), (9, None)])
+def test_host_device_goes_where_its_kind_belongs(slot, model):
+    devices = assigned("q35", host_device(slot), host=Functions())
+    bus = find_controller(devices.controllers, "pci", devices.hostdevs[0].address.bus)
+    assert bus.model == (model or "pcie-root-port")
+
+
+def test_host_device_of_an_unknown_host_counts_as_express():
+    devices = assigned("q35", host_device(1))
+    bus = find_controller(devices.controllers, "pci", devices.hostdevs[0].address.bus)
+    assert bus.model == "pcie-root-port"
+
+
+def test_iommu_groups_do_not_share_a_host_bridge():
+    devices = assigned(
+        "pseries",
+        host_device(2) + host_device(3) + host_device(2) + "<memballoon model='virtio'/>",
+        host=Functions(),
+    )
+    assert [each.address.bus for each in devices.hostdevs] == [1, 2, 1]
+    assert devices.memballoons[0].address.bus == 0
+
+
+def test_interface_of_a_host_device_is_placed_among_those():
+    interface = (
+        "<interface type='hostdev'><source><address type='pci' domain='0' bus='6' slot='4'"
+        " function='0'/></source></interface>"
+    )
+    devices = assigned("pc", host_device(2) + "<memballoon model='virtio'/>" + interface)
+    order = (*devices.interfaces, *devices.hostdevs, *devices.memballoons)
+    assert [place(each) for each in order] == ["0:2.0", "0:3.0", "0:4.0"]
+
+
+def test_only_filesystems_over_9p_and_virtio_are_on_pci():
+    share = "<filesystem><driver type='{}'/><source dir='/s'/><target dir='t{}'/></filesystem>"
+    devices = assigned("pc", share.format("path", 0) + share.format("virtiofs", 1))
+    assert [place(each) for each in devices.filesystems] == ["0:2.0", "0:3.0"]
+
+
+def test_primary_video_is_where_firmware_looks_for_it():
+    video = "<video><model type='{}'/></video>".format
+    assert place(assigned("pc", video("vga") + "<sound model='ac97'/>").videos[0]) == "0:2.0"
+    assert place(assigned("q35", video("vga")).videos[0]) == "0:1.0"
+    assert assigned("pc", video("ramfb")).videos[0].address is None
+
+
+def test_primary_video_does_not_insist():
+    taken = "<watchdog model='i6300esb'><address type='pci' slot='2'/></watchdog>"
+    devices = assigned("pc", taken + "<video><model type='vga'/></video>")
+    assert place(devices.videos[0]) == "0:3.0"
+
+
+def test_ich9_sound_is_where_real_hardware_has_it():
+    devices = assigned("q35", "<sound model='ich9'/><sound model='ich9'/>")
+    assert place(devices.sounds[0]) == "0:1b.0"
+    assert place(devices.sounds[1]) != "0:1b.0"

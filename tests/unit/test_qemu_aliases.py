@@ -13,12 +13,12 @@ REGISTRY.freeze()
 CAPS = Capabilities(arch="x86_64")
 
 
-def named(devices, *, arch="x86_64", machine="q35"):
+def named(devices, *, arch="x86_64", machine="q35", **how):
     domain = Pipeline(REGISTRY).parse(
         f"<domain type='kvm'><name>guest</name><os><type arch='{arch}' machine='{machine}'>hvm"
         f"</type></os><devices>{devices}</devices></domain>"
     )
-    aliases.assign(domain, CAPS)
+    aliases.assign(domain, CAPS, **how)
     return domain.devices
 
 
@@ -119,3 +119,35 @@ def test_no_balloon_has_no_name():
 )
 def test_alias_number(alias, number):
     assert aliases.alias_number(alias, "net") == number
+
+
+HOSTDEV = (
+    "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='6' slot='2'"
+    " function='0'/></source></hostdev>"
+)
+INTERFACE = "<interface type='{}'><source {}/><model type='virtio'/></interface>".format
+
+
+def test_interfaces_of_host_devices_are_named_like_them():
+    networks = {"virtual": "nat", "functions": "hostdev"}.get
+    devices = named(
+        HOSTDEV
+        + INTERFACE("bridge", "bridge='br0'")
+        + INTERFACE("network", "network='functions'")
+        + INTERFACE("network", "network='virtual'")
+        + INTERFACE("network", "network='unknown'"),
+        network_forward=networks,
+    )
+    assert [each.alias for each in devices.interfaces] == ["net0", "hostdev0", "net1", "net2"]
+    assert devices.hostdevs[0].alias == "hostdev1"
+
+
+def test_first_console_is_the_first_serial_port():
+    devices = named(
+        "<serial type='pty'><target port='0'/></serial>"
+        "<console type='pty'><target type='serial' port='0'/></console>"
+        "<console type='pty'><target type='virtio' port='1'/></console>"
+        "<channel type='pty'><target type='virtio' name='a'/></channel>"
+    )
+    assert [each.alias for each in devices.consoles] == ["serial0", "console1"]
+    assert devices.channels[0].alias == "channel0"

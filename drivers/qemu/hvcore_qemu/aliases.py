@@ -17,9 +17,11 @@ from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import DimmAddress
 from hvcore.model.devices.base import DriveAddress
+from hvcore.model.devices.interface import NetworkSource
 from hvcore_qemu.machines import machine_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Mapping
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from hvcore.model.devices import Devices
     from hvcore.model.devices.controller import Controller
     from hvcore.model.devices.disk import Disk
+    from hvcore.model.devices.interface import Interface
     from hvcore.model.domain import Domain
     from hvcore_qemu.machines import Machine
 
@@ -75,9 +78,16 @@ _DISK_OBJECTS: Final[Mapping[str, str]] = {
 }
 
 
-def assign(domain: Domain, caps: Capabilities) -> None:
+def assign(
+    domain: Domain,
+    caps: Capabilities,
+    *,
+    network_forward: Callable[[str], str | None] | None = None,
+) -> None:
     """Give every device without a name one.
 
+    :param network_forward: returns how a virtual network forwards; interfaces of a network
+        that hands out host devices are named like those.
     :raises ValidationFailed: when a SCSI disk is on a controller that does not exist.
     """
     del caps  # names depended on the version of QEMU once
@@ -85,7 +95,7 @@ def assign(domain: Domain, caps: Capabilities) -> None:
     for disk in devices.disks:
         if disk.alias is None:
             disk.alias = disk_alias(devices, disk)
-    _name_host_devices(devices)
+    _name_host_devices(devices, network_forward)
     for family, prefix in _BY_NEXT.items():
         _number_behind(getattr(devices, family), prefix)
     for family, prefix in _BY_POSITION.items():
@@ -171,14 +181,30 @@ def _number_behind(devices: list[Any], prefix: str) -> None:
             number += 1
 
 
-def _name_host_devices(devices: Devices) -> None:
+def _name_host_devices(
+    devices: Devices, network_forward: Callable[[str], str | None] | None
+) -> None:
     """Name host devices, those that are interfaces included, from one sequence."""
     number = next_number((*devices.interfaces, *devices.hostdevs), "hostdev")
-    interfaces = [each for each in devices.interfaces if each.type == "hostdev"]
+    interfaces = [each for each in devices.interfaces if _is_host_device(each, network_forward)]
     for device in (*interfaces, *devices.hostdevs):
         if device.alias is None:
             device.alias = f"hostdev{number}"
             number += 1
+
+
+def _is_host_device(
+    interface: Interface, network_forward: Callable[[str], str | None] | None
+) -> bool:
+    port = interface.port
+    if port.type != "network" or network_forward is None:
+        return port.type == "hostdev"
+    source = port.source
+    return (
+        isinstance(source, NetworkSource)
+        and source.network is not None
+        and network_forward(source.network) == "hostdev"
+    )
 
 
 def _name_consoles(domain: Domain) -> None:

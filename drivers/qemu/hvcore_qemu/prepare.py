@@ -78,7 +78,7 @@ def prepare(work: Preparation) -> None:
     :raises ValidationFailed: when an address cannot be assigned.
     """
     addresses.assign(work.domain, work.caps, new_domain=work.new)
-    aliases.assign(work.domain, work.caps)
+    aliases.assign(work.domain, work.caps, network_forward=work.host.network_forward)
     for step in STEPS:
         module, _, function = step.partition(":")
         getattr(import_module(f"hvcore_qemu.{module}"), function)(work)

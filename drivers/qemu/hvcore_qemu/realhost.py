@@ -212,6 +212,10 @@ class RealHost:
         del path, server
         return None
 
+    def network_forward(self, network: str) -> str | None:
+        del network
+        return None
+
     def network_port(self, network: str, interface_xml: str) -> NetworkPort:
         del interface_xml
         raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)

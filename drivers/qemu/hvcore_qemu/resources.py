@@ -183,6 +183,9 @@ class Host(Protocol):
     def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
         """Return the switch port behind a vhost-user socket, where one is known."""
 
+    def network_forward(self, network: str) -> str | None:
+        """Return how a virtual network forwards, such as nat; None if not, or if not known."""
+
     def network_port(self, network: str, interface_xml: str) -> NetworkPort:
         """Return the port that ``network`` makes for an interface.
 

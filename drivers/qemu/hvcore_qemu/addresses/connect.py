@@ -107,6 +107,7 @@ _VIDEOS: Final[Mapping[str | None, int]] = {
 _FILESYSTEMS: Final[Mapping[str | None, Mapping[str | None, int]]] = {
     # 9p goes by the model; virtiofs is vhost-user, which has one model.
     None: _VIRTIO_MODELS,
+    "default": _VIRTIO_MODELS,
     "path": _VIRTIO_MODELS,
     "handle": _VIRTIO_MODELS,
 }

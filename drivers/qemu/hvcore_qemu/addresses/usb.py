@@ -14,7 +14,9 @@ from hvcore.addresses.usb import parse_port
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import UsbAddress
+from hvcore.model.devices.hostdev import HostUsbAddress
 from hvcore.model.devices.hub import Hub
+from hvcore.model.devices.interface import HostdevInterfaceSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +24,19 @@ if TYPE_CHECKING:
     from hvcore.model.devices.base import Device
     from hvcore_qemu.addresses.guest import Guest
 
+
+def _is_host_usb(interface: Any) -> bool:
+    source = interface.source
+    return isinstance(source, HostdevInterfaceSource) and isinstance(source.address, HostUsbAddress)
+
+
 # Which devices of a family are USB devices, in visiting order; a smartcard reader (the CCID
 # controller) is one.
 _USB: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("disks", lambda disk: disk.bus == "usb"),
     ("interfaces", lambda net: net.model == "usb-net"),
     ("sounds", lambda sound: sound.model == "usb"),
+    ("interfaces", _is_host_usb),
     ("hostdevs", lambda hostdev: hostdev.mode == "subsystem" and hostdev.type == "usb"),
     ("controllers", lambda controller: controller.type == "ccid"),
     ("serials", lambda serial: serial.target_type == "usb-serial"),
