@@ -24,9 +24,23 @@ class _Metadata:
     json: Mapping[str, Any] = {"type": "string"}
 
     def parse(self, elements: list[XmlElement], ctx: ParseContext, owner: Any) -> str | None:
-        """Return the element as text, or None."""
+        """Return the element as text, or None.
+
+        Programs own what is in their namespace: one element each, and nothing without one.
+        """
         del ctx, owner
-        return verbatim(elements[0]) if elements else None
+        if not elements:
+            return None
+        element = elements[0]
+        element.text = None
+        owners: set[str] = set()
+        for entry in list(element):
+            uri, brace, _ = entry.tag.removeprefix("{").partition("}")
+            if not brace or uri in owners:
+                element.remove(entry)
+            owners.add(uri)
+            entry.tail = None
+        return verbatim(element)
 
     def format(
         self, value: str, out: list[str], indent: str, ctx: FormatContext, owner: Any
