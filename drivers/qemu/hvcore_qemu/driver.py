@@ -41,6 +41,7 @@ from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.state import write_file
 from hvcore_qemu import lifecycle
+from hvcore_qemu import vcpus
 from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
@@ -291,6 +292,8 @@ class QemuDriver(Driver):
                 task.cancel()
             await asyncio.gather(connecting, ending, return_exceptions=True)
         terminals = await guest.monitor.run(lifecycle.handshake(guest.course))
+        if record.live is not None:
+            await guest.monitor.run(vcpus.plug(record.live.domain))
         record.data = {**record.data, "terminals": terminals}
         if terminals and record.live is not None:
             record.live = _with_terminals(record.live, terminals, self.registry)
