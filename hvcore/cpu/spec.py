@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from typing import Final
 from typing import Literal
 from typing import NoReturn
+from typing import Protocol
 
 import attrs
 
@@ -24,17 +25,16 @@ WANTED: Final = frozenset({"force", "require"})
 UNWANTED: Final = frozenset({"disable", "forbid"})
 
 
-@attrs.frozen
-class KnownModel:
-    """What a hypervisor says of a CPU model.
+class KnownModel(Protocol):
+    """What a hypervisor says of a CPU model."""
 
-    :ivar usable: whether the host can run it; None where that is not known.
-    :ivar blockers: the features that keep it from being usable.
-    """
+    @property
+    def usable(self) -> bool | None:
+        """Whether the host can run it; None where that is not known."""
 
-    name: str
-    usable: bool | None = None
-    blockers: tuple[str, ...] = ()
+    @property
+    def blockers(self) -> tuple[str, ...]:
+        """The features that keep it from being usable."""
 
 
 @attrs.define(kw_only=True)

@@ -6,8 +6,8 @@ import pytest
 
 from hvcore.cpu import x86
 from hvcore.cpu.spec import CpuSpec
-from hvcore.cpu.spec import KnownModel
 from hvcore.errors import HvError
+from hvcore_qemu.capabilities import CpuModel
 
 KNOWN = x86.cpu_map()
 
@@ -28,7 +28,7 @@ def test_every_model_describes_itself_best_among_those_of_its_kind() -> None:
         model = KNOWN.model(name)
         assert model is not None
         if model.decode_guest and model.signatures:
-            found = x86.decode(data(name), models={name: KnownModel(name)})
+            found = x86.decode(data(name), models={name: CpuModel(name)})
             # Some processors have transactional memory that does not work.
             expected = {*model.removed, "hle", "rtm"}
             wrong += [name] if found.features.keys() - expected else []
@@ -43,14 +43,14 @@ def test_differences_are_told_as_features() -> None:
 
 
 def test_a_model_the_hypervisor_lacks_is_not_chosen() -> None:
-    models = {name: KnownModel(name) for name in ("Nehalem", "Penryn")}
+    models = {name: CpuModel(name) for name in ("Nehalem", "Penryn")}
     assert x86.decode(data("Haswell"), models=models).model in models
     with pytest.raises(HvError, match="Cannot find suitable CPU model"):
         x86.decode(data("Haswell"), models={})
 
 
 def test_features_that_block_a_model_are_disabled() -> None:
-    models = {"Haswell": KnownModel("Haswell", usable=False, blockers=("avx",))}
+    models = {"Haswell": CpuModel("Haswell", usable=False, blockers=("avx",))}
     found = x86.decode(data("Haswell", without=("avx",)), models=models)
     assert found.features["avx"] == "disable"
 
@@ -106,7 +106,7 @@ def test_features_a_model_once_had_are_turned_off() -> None:
 
 
 def test_a_model_is_expressed_by_another() -> None:
-    models = {"Nehalem": KnownModel("Nehalem")}
+    models = {"Nehalem": CpuModel("Nehalem")}
     cpu = CpuSpec(model="Westmere", features={"vmx": "require"})
     x86.translate(cpu, models)
     assert cpu.model == "Nehalem"

@@ -146,6 +146,11 @@ class HostCpu:
     properties: tuple[CpuProperty, ...] = ()
     deprecated: tuple[str, ...] | None = None
 
+    @functools.cached_property
+    def property_names(self) -> frozenset[str]:
+        """Names of all properties, in QEMU's spelling."""
+        return frozenset(prop.name for prop in self.properties)
+
 
 @final
 @attrs.frozen(slots=True)

@@ -14,7 +14,6 @@ import attrs
 
 from hvcore.cpu import x86
 from hvcore.cpu.spec import CpuSpec
-from hvcore.cpu.spec import KnownModel
 from hvcore.errors import HvError
 from hvcore_qemu.capabilities import feature_from_qemu
 from hvcore_qemu.capabilities import is_native
@@ -63,10 +62,8 @@ class HostModels:
 
 def known_models(caps: QemuCapabilities, virt_type: str) -> Models | None:
     """Return QEMU's models by name; None where QEMU cannot list them."""
-    cpus = caps.accelerator(virt_type).cpus
-    if cpus is None:
-        return None
-    return {cpu.name: KnownModel(cpu.name, cpu.usable, cpu.blockers) for cpu in cpus}
+    accelerator = caps.accelerator(virt_type)
+    return None if accelerator.cpus is None else accelerator.cpu_of_name
 
 
 _KEPT: dict[

@@ -345,14 +345,18 @@ def _model(cmd: Command) -> str | None:
 
 
 def _features(cmd: Command, found: Cpu, arch: str) -> str:
-    known = cmd.caps.cpu_features(cmd.domain.type, migratable=False) if arch in X86 else None
+    if not found.features:
+        return ""
+    probed = cmd.caps.accelerator(cmd.domain.type).host_cpu if arch in X86 else None
+    known = probed.property_names if probed is not None else None
     text = ""
     for feature in found.features:
+        name = feature_to_qemu(arch, feature.name)
         if feature.policy in ("force", "require"):
-            text += f",{feature_to_qemu(arch, feature.name)}=on"
+            text += f",{name}=on"
         # What QEMU does not know it does not provide either.
-        elif feature.policy in ("disable", "forbid") and (known is None or feature.name in known):
-            text += f",{feature_to_qemu(arch, feature.name)}=off"
+        elif feature.policy in ("disable", "forbid") and (known is None or name in known):
+            text += f",{name}=off"
     return text
 
 
