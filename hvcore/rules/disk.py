@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hvcore.model.devices.disk import DiskBus
     from hvcore.model.devices.storage import Auth
+    from hvcore.model.devices.storage import DeviceSeclabel
     from hvcore.model.devices.storage import Encryption
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
@@ -117,10 +118,21 @@ def _run_time(domain: Domain, device: Disk, ctx: Context) -> None:
     if ctx.active:
         return
     device.mirror = None
-    if device.source is not None:
-        device.source.index = None
-    for layer in device.backing_chain():
+    layers = list(device.backing_chain())
+    for layer in layers:
         layer.index = None
+    for source in (device.source, *(layer.source for layer in layers)):
+        if source is not None:
+            source.index = None
+            forget_skipped_labels(source.seclabels)
+
+
+def forget_skipped_labels(labels: list[DeviceSeclabel]) -> None:
+    """Drop what labelling left out for one run."""
+    for label in labels:
+        if label.labelskip:
+            label.labelskip, label.relabel = None, True
+    labels[:] = [label for label in labels if not label.empty]
 
 
 @rules.post_parse(Disk)

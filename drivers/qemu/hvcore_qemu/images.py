@@ -113,10 +113,10 @@ def disk_backend(work: Preparation, disk: Disk) -> DiskBackend:
     found = DiskBackend()
     if disk.copy_on_read:
         found.copy_on_read = f"libvirt-CoR-{disk.target}"
-    if disk.empty:
-        work.resources.next_node()  # libvirt's numbers count a medium that may come later
-    else:
+    if not disk.empty:
         found.images = _chain(work, disk)
+    elif disk.bus != "sd":
+        work.resources.next_node()  # libvirt's numbers count a medium that may come later
         last = disk.backing_store
         while last is not None and last.type is not None:
             last = last.backing_store
@@ -140,6 +140,8 @@ def _chain(work: Preparation, disk: Disk) -> list[Image]:
     top.metadata_cache = disk.metadata_cache
     images = [top]
     _finish(work, disk, top)
+    if disk.bus == "sd":
+        return images  # QEMU looks for what is below by itself
     for layer in disk.backing_chain():
         assert layer.source is not None  # the parser requires it
         below = layer.source
@@ -163,14 +165,18 @@ def default_format(source: Source) -> str:
 def _image(
     work: Preparation, disk: Disk, source: Source, *, format_: str, auth: Auth | None, top: bool
 ) -> Image:
-    number = work.resources.next_node()
+    storage, layer, part = disk.alias or "", None, None
+    if disk.bus != "sd":  # those are not made of nodes
+        number = work.resources.next_node()
+        storage, layer = f"libvirt-{number}-storage", f"libvirt-{number}-format"
+        part = f"libvirt-{number}-slice-sto" if source.slice is not None else None
     return Image(
         source=source,
         format=format_,
         auth=auth,
-        storage=f"libvirt-{number}-storage",
-        layer=f"libvirt-{number}-format",
-        slice=f"libvirt-{number}-slice-sto" if source.slice is not None else None,
+        storage=storage,
+        layer=layer,
+        slice=part,
         io=disk.io,
         cache=disk.cache,
         discard=disk.discard,
