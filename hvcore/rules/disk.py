@@ -278,6 +278,8 @@ def check_source(
     if store is not None:
         if image != "qcow2":
             yield Issue.unsupported("<dataStore> feature available only with qcow2 images")
+        elif store.format not in (None, "raw"):
+            yield Issue.unsupported("only 'raw' images supported as <dataStore>")
         if store.source is not None and store.source.data_store is not None:
             yield Issue.xml(
                 "The <source> of <dataStore> can't have another nested <dataStore> or"
@@ -400,6 +402,8 @@ def _kinds(domain: Domain, device: Disk, ctx: Context) -> Iterator[Issue]:
                 yield Issue.unsupported(
                     "label overrides require relabeling to be enabled at the domain level"
                 )
+    if device.tray not in (None, "closed") and device.device not in ("floppy", "cdrom"):
+        yield Issue.unsupported("tray is only valid for cdrom and floppy", line=device.line)
 
 
 def _vhost_user(disk: Disk) -> Iterator[Issue]:

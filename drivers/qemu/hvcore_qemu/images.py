@@ -115,12 +115,12 @@ def disk_backend(work: Preparation, disk: Disk) -> DiskBackend:
         found.copy_on_read = f"libvirt-CoR-{disk.target}"
     if not disk.empty:
         found.images = _chain(work, disk)
-    elif disk.bus != "sd":
-        work.resources.next_node()  # libvirt's numbers count a medium that may come later
         last = disk.backing_store
         while last is not None and last.type is not None:
             last = last.backing_store
         found.ends = last is not None
+    elif disk.bus != "sd":
+        work.resources.next_node()  # libvirt's numbers count a medium that may come later
     for each in disk.throttle_filters:
         node = f"libvirt-{work.resources.next_node()}-filter"
         found.filters.append((each.group or "", node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Final
 from typing import Literal
 
@@ -36,10 +37,12 @@ from hvcore.xml.fields import scaled
 from hvcore.xml.fields import text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterator
 
     from lxml.etree import _Element as XmlElement
 
+    from hvcore.xml.context import FormatContext
     from hvcore.xml.context import ParseContext
 
 DiskDevice = Literal["disk", "cdrom", "floppy", "lun"]
@@ -139,6 +142,23 @@ class Mirror(Element):
     backing_store: BackingStore | None = child("backingStore", BackingStore)
 
 
+def _if_complete(name: str) -> Callable[[Any, FormatContext], Any]:
+    """Return what writes a part of the geometry: libvirt drops an incomplete one."""
+
+    def part(disk: Disk, ctx: FormatContext) -> Any:
+        del ctx
+        complete = disk.cylinders and disk.heads and disk.sectors
+        return getattr(disk, name) if complete else None
+
+    return part
+
+
+def _removable(disk: Disk, ctx: FormatContext) -> bool | None:
+    """Return what is written: libvirt keeps it for USB only, although SCSI has it too."""
+    del ctx
+    return disk.removable if disk.bus == "usb" else None
+
+
 @element("disk")
 class Disk(VirtioDevice):
     """A disk, CD-ROM drive, floppy drive or LUN."""
@@ -176,10 +196,15 @@ class Disk(VirtioDevice):
     source: Source | None = choice("source", "type", SOURCES)
     backing_store: BackingStore | None = child("backingStore", BackingStore)
     backenddomain: str | None = attr("backenddomain/@name", STR, doc="Xen: the driver domain")
-    cylinders: int | None = attr("geometry/@cyls", UINT)
-    heads: int | None = attr("geometry/@heads", UINT)
-    sectors: int | None = attr("geometry/@secs", UINT)
-    translation: Translation | None = attr("geometry/@trans", ENUM(Translation), omit=("default",))
+    cylinders: int | None = attr("geometry/@cyls", UINT, written=_if_complete("cylinders"))
+    heads: int | None = attr("geometry/@heads", UINT, written=_if_complete("heads"))
+    sectors: int | None = attr("geometry/@secs", UINT, written=_if_complete("sectors"))
+    translation: Translation | None = attr(
+        "geometry/@trans",
+        ENUM(Translation),
+        omit=("default",),
+        written=_if_complete("translation"),
+    )
     logical_block_size: int | None = attr("blockio/@logical_block_size", UINT, omit=(0,))
     physical_block_size: int | None = attr("blockio/@physical_block_size", UINT, omit=(0,))
     discard_granularity: int | None = attr("blockio/@discard_granularity", UINT, omit=(0,))
@@ -187,7 +212,7 @@ class Disk(VirtioDevice):
     target: str | None = attr("target/@dev", doc="name that orders the disks; a hint to the guest")
     bus: DiskBus | None = attr("target/@bus", ENUM(DiskBus))
     tray: Tray | None = attr("target/@tray", ENUM(Tray), omit=("closed",))
-    removable: bool | None = attr("target/@removable", ONOFF)
+    removable: bool | None = attr("target/@removable", ONOFF, written=_removable)
     rotation_rate: int | None = attr("target/@rotation_rate", UINT, omit=(0,), doc="rpm; 1 is SSD")
     iotune: IoTune | None = child("iotune", IoTune)
     throttle_filters: list[ThrottleFilter] = children(
@@ -225,11 +250,6 @@ class Disk(VirtioDevice):
                 "unsupported configuration: an <encryption> definition already found for disk"
                 " source",
             )
-        if not (self.cylinders and self.heads and self.sectors):
-            self.cylinders = self.heads = self.sectors = None
-            self.translation = None
-        if self.device not in ("floppy", "cdrom"):
-            self.tray = None
         if self.snapshot == "no" and self.readonly:
             self.snapshot = None
         for name in ("target", "serial", "wwn", "vendor", "product", "backenddomain"):

@@ -15,7 +15,6 @@ import attrs
 from hvcore.errors import ErrorClass
 from hvcore.model.devices.base import PciAddress
 from hvcore.xml.codecs import ENUM
-from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import UINT
 from hvcore.xml.codecs import ULONG
 from hvcore.xml.codecs import UUID
@@ -82,6 +81,9 @@ _PROTOCOLS: Final[Mapping[str, frozenset[str]]] = {
     "timeout": _CURL,
     "known_hosts": frozenset({"ssh"}),
 }
+_MAX_PORT: Final = 65535
+_NOT_IN_COOKIES: Final = frozenset({*map(chr, range(0x21)), *'",;\\'})
+_NOT_IN_COOKIE_NAMES: Final = _NOT_IN_COOKIES | frozenset("()<>@:/[]?={}")
 _POOL_AND_IMAGE: Final = frozenset({"gluster", "rbd"})
 
 
@@ -414,9 +416,6 @@ class VhostVdpaSource(Source):
         return False
 
 
-UINT16: Final = INTEGER(0, 2**16 - 1)
-
-
 @element("host")
 class Host(Element):
     """A server."""
@@ -424,7 +423,7 @@ class Host(Element):
     name: str | None = attr("@name", doc="name or IP address")
     port: int | None = attr(
         "@port",
-        UINT16,
+        UINT,
         omit=(0,),
         refused="invalid argument: failed to parse port number '{value}'",
     )
@@ -433,6 +432,8 @@ class Host(Element):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Require what the transport needs."""
+        if self.port is not None and self.port > _MAX_PORT:
+            ctx.issue(el, f"port '{self.port}' out of range", kind=ErrorClass.INVALID_ARG)
         if self.transport == "unix":
             if self.socket is None:
                 ctx.issue(el, "missing socket for unix transport")
@@ -452,13 +453,22 @@ class Host(Element):
 class Cookie(Element):
     """An HTTP cookie."""
 
-    name: str | None = attr("@name", required=True, missing="missing cookie name")
+    name: str | None = attr("@name")
     value: str | None = text()
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
-        """Require a value."""
-        if not self.value:
-            ctx.issue(el, f"missing value for cookie '{self.name}'")
+        """Require a name and a value that can stand in an HTTP header."""
+        name, value = self.name, self.value
+        if not name:
+            ctx.issue(el, "missing cookie name")
+        elif not value:
+            ctx.issue(el, f"missing value for cookie '{name}'")
+        elif not _NOT_IN_COOKIE_NAMES.isdisjoint(name):
+            ctx.issue(el, f"cookie name '{name}' contains invalid characters")
+        else:
+            quoted = value.startswith('"') and value.endswith('"')
+            if not _NOT_IN_COOKIES.isdisjoint(value[1:-1] if quoted else value):
+                ctx.issue(el, f"value of cookie '{name}' contains invalid characters")
 
 
 @element("identity")
@@ -524,6 +534,10 @@ class NetworkSource(Source):
         hosts = el.find("knownHosts")
         if self.protocol == "ssh" and hosts is not None and not self.known_hosts:
             ctx.issue(hosts, "Missing required attribute 'path' in element 'knownHosts'")
+        names = [cookie.name for cookie in self.cookies]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated:
+            ctx.issue(el, f"duplicate cookie '{repeated}'")
         for host in self.hosts:
             if host.transport in (None, "tcp") and not host.port:
                 host.port = DEFAULT_PORTS.get(self.protocol)
@@ -579,7 +593,6 @@ class DataStore(Element):
             ctx.issue(el, "missing data file store format")
         elif self.source is None:
             ctx.issue(el, "missing disk data file store source")
-        self.format = "raw"
 
 
 @element("backingStore")
