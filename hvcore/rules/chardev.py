@@ -29,6 +29,7 @@ _X86: Final = ("i686", "x86_64")
 _CHANNEL_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 )
+_ISA_PORTS: Final = 4
 _NO_CONSOLE: Final = ("pci-serial", "usb-serial", "isa-debug")
 """Serial ports that are no console unless the document says so."""
 
@@ -52,11 +53,23 @@ def _forget_live_state(domain: Domain, ctx: Context) -> None:
     if ctx.active:
         return
     for backend in backends(domain):
-        if backend.type == "pty":
-            for source in backend.sources:
+        for source in backend.sources:
+            if backend.type == "pty":
                 source.path, source.seclabels = None, []
+            else:
+                _forget_skipped_labels(source)
     for channel in domain.devices.channels:
         channel.state = None
+
+
+def _forget_skipped_labels(source: Any) -> None:
+    """Forget labels of which a run only notes that they could not be set."""
+    labels = getattr(source, "seclabels", [])
+    for label in labels:
+        if label.labelskip:
+            label.labelskip = None
+            label.relabel = True if label.relabel is None else label.relabel
+    labels[:] = [label for label in labels if not label.empty]
 
 
 def _next_port(family: Sequence[Any]) -> int:
@@ -100,6 +113,25 @@ def _first_console(domain: Domain, ctx: Context) -> Issues:
     consoles.insert(0, Console(type="null", target_type="serial", is_serial=True))
     for place, console in enumerate(consoles):
         console.target_port = place
+
+
+@rules.post_parse_early
+def _isa_ports(domain: Domain, ctx: Context) -> Issues:
+    """Give ISA serial ports one of the few numbers there are."""
+    del ctx
+    ports = [each for each in domain.devices.serials if each.target_type == "isa-serial"]
+    numbers = [each.target_port for each in ports if each.target_port is not None]
+    if len(ports) > _ISA_PORTS or any(number >= _ISA_PORTS for number in numbers):
+        yield Issue.internal(f"Maximum supported number of ISA serial ports is '{_ISA_PORTS}'")
+        return
+    for number in numbers:
+        if numbers.count(number) > 1:
+            yield Issue.internal(f"target port '{number}' already allocated")
+            return
+    free = iter(sorted({*range(_ISA_PORTS)} - {*numbers}))
+    for port in ports:
+        if port.target_port is None:
+            port.target_port = next(free)
 
 
 def _serial_of(console: Console) -> Serial:

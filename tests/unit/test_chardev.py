@@ -173,6 +173,13 @@ def test_without_a_driver_nothing_is_known_of_the_port(family):
             "XML error: target type must be specified for channel device",
         ),
         (
+            "<channel type='pty'><target name='n'/></channel>",
+            (
+                "unsupported configuration: unknown target type '(null)' specified for character"
+                " device"
+            ),
+        ),
+        (
             "<channel type='pty'><target type='guestfwd' address='::1' port='1'/></channel>",
             "unsupported configuration: guestfwd channel only supports IPv4 addresses",
         ),
@@ -333,6 +340,25 @@ def test_descriptors_are_named_after_the_device(family):
         "-add-fd",
         "set=1,fd=4,opaque=parallel0-log",
     ]
+
+
+def test_isa_serial_ports_get_the_free_numbers(family):
+    isa = "<serial type='pty'><target type='isa-serial'{}/></serial>"
+    domain, _ = family.read(isa.format("") + isa.format(" port='0'") + isa.format(" port='-1'"))
+    assert [serial.target_port for serial in domain.devices.serials] == [1, 0, 2]
+    assert family.checked(isa.format("") * 5) == [
+        "internal error: Maximum supported number of ISA serial ports is '4'"
+    ]
+    assert family.checked(isa.format(" port='1'") * 2) == [
+        "internal error: target port '1' already allocated"
+    ]
+
+
+def test_labels_that_were_skipped_in_a_run_are_forgotten(family):
+    xml = "<parallel type='file'><source path='/f'>{}</source></parallel>"
+    skipped = xml.format("<seclabel model='dac' labelskip='yes'/>")
+    assert "seclabel" not in family.rewritten(skipped)
+    assert "<seclabel model='dac' labelskip='yes'/>" in family.rewritten(skipped, active=True)
 
 
 def test_serial_ports_on_the_board_have_no_device(family):

@@ -89,6 +89,13 @@ def test_passwords_are_shown_on_request_only(family):
     assert "passwd=" not in family.rewritten(xml)
 
 
+def test_without_a_password_nothing_of_it_counts(family):
+    xml = "<graphics type='spice' autoport='yes' username='u' passwdValidTo='never'/>"
+    assert family.rewritten(xml, secure=True) == (
+        "<graphics type='spice' autoport='yes'><listen type='address'/></graphics>"
+    )
+
+
 def test_a_running_domain_keeps_its_ports(family):
     xml = (
         "<graphics type='vnc' port='5907' autoport='yes' listen='10.0.0.1'>"
@@ -142,6 +149,10 @@ def test_migration_leaves_out_what_settings_chose(family):
         (
             "<graphics type='spice'><gl rendernode='/r'/></graphics>",
             "XML error: Missing required attribute 'enable' in element 'gl'",
+        ),
+        (
+            "<graphics type='vnc'><audio/></graphics>",
+            "XML error: Missing required attribute 'id' in element 'audio'",
         ),
         (
             "<graphics type='gtk'/>",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 from typing import ClassVar
+from typing import Final
 from typing import Literal
+from typing import get_args
 
 import attrs
 
@@ -15,6 +17,7 @@ from hvcore.model.devices.chardev_source import CharDevice
 from hvcore.model.devices.chardev_source import check_chardev
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import IGNORED
+from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import UINT
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import element
@@ -37,6 +40,11 @@ ConsoleTarget = Literal["none", "serial", "xen", "uml", "virtio", "lxc", "openvz
 ChannelTarget = Literal["none", "guestfwd", "virtio", "xen"]
 ChannelState = Literal["connected", "disconnected"]
 
+_STATE: Final = attrs.evolve(
+    ENUM(ChannelState), table=None, convert={name: name for name in get_args(ChannelState)}.get
+)
+"""As ENUM, but forgiving: the states in documents are those of a former run."""
+
 _UNKNOWN_TARGET = (
     "unsupported configuration: unknown target type '{value}' specified for character device"
 )
@@ -46,8 +54,24 @@ _UNKNOWN_MODEL = (
 _BAD_PORT = "Invalid port number: {value}"
 
 
+def _port(text: str) -> int | None:
+    port = _NUMBER(text)
+    return None if port == -1 else port
+
+
+_NUMBER: Final = INTEGER(-(2**31), 2**31 - 1).convert
+PORT: Final = attrs.evolve(UINT, convert=_port)
+"""Number of a port; -1 leaves it open."""
+
+
+_SPICEVMC: Final = {"channel": "virtio", "console": "xen", "serial": "usb-serial"}
+"""The target by which libvirt lets the type spicevmc pass; of consoles and serial ports by chance,
+since it compares the number of the target with that of virtio channels."""
+
+
 def _check_spicevmc(device: CharDevice, el: XmlElement, ctx: ParseContext) -> None:
-    if device.type == "spicevmc" and getattr(device, "target_type", None) != "virtio":
+    target = getattr(device, "target_type", None)
+    if device.type == "spicevmc" and target != _SPICEVMC.get(el.tag, ""):
         ctx.issue(
             el, "spicevmc device type only supports virtio", kind=ErrorClass.CONFIG_UNSUPPORTED
         )
@@ -64,7 +88,7 @@ class Serial(CharDevice):
         refused=_UNKNOWN_TARGET,
         doc="what the port is attached to",
     )
-    target_port: int | None = attr("target/@port", UINT, refused=_BAD_PORT, doc="its number")
+    target_port: int | None = attr("target/@port", PORT, refused=_BAD_PORT, doc="its number")
     target_model: SerialModel | None = attr(
         "target/model/@name",
         ENUM(SerialModel),
@@ -75,7 +99,7 @@ class Serial(CharDevice):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check source and address."""
-        check_chardev(self, el, ctx)
+        check_chardev(self, el, ctx, labels=True)
         _check_spicevmc(self, el, ctx)
         if self.target_type == "none":
             self.target_type = None
@@ -95,11 +119,11 @@ class Parallel(CharDevice):
     """A parallel port."""
 
     target_type: None = attr("target/@type", IGNORED)
-    target_port: int | None = attr("target/@port", UINT, refused=_BAD_PORT, doc="its number")
+    target_port: int | None = attr("target/@port", PORT, refused=_BAD_PORT, doc="its number")
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check the source."""
-        check_chardev(self, el, ctx)
+        check_chardev(self, el, ctx, labels=True)
         _check_spicevmc(self, el, ctx)
 
 
@@ -123,13 +147,13 @@ class Console(CharDevice):
     target_type: ConsoleTarget | None = attr(
         "target/@type", ENUM(ConsoleTarget), refused=_UNKNOWN_TARGET
     )
-    target_port: int | None = attr("target/@port", UINT, refused=_BAD_PORT, doc="its number")
+    target_port: int | None = attr("target/@port", PORT, refused=_BAD_PORT, doc="its number")
     is_serial: bool = attrs.field(default=False, eq=False, repr=False)
     """This is no device: it stands for the first serial port, as it has since early versions."""
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check the source."""
-        check_chardev(self, el, ctx)
+        check_chardev(self, el, ctx, labels=True)
         _check_spicevmc(self, el, ctx)
         if self.target_type == "none":
             self.target_type = None
@@ -160,14 +184,17 @@ class Channel(CharDevice):
     target_port: int | None = attr("target/@port", UINT, doc="guestfwd: port in the guest")
     target_name: str | None = attr("target/@name", doc="virtio, xen: name in the guest")
     state: ChannelState | None = attr(
-        "target/@state", ENUM(ChannelState), show="live", doc="whether the guest has it open"
+        "target/@state", _STATE, show="live", doc="whether the guest has it open"
     )
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check target and source."""
         target = el.find("target")
-        if target is None or target.get("type") is None:
+        if target is None:
             ctx.issue(el, "target type must be specified for channel device")
+            return
+        if target.get("type") is None:
+            ctx.issue(target, _UNKNOWN_TARGET.format(value="(null)"))
             return
         if self.target_type == "guestfwd":
             self._check_guestfwd(target, ctx)
@@ -177,7 +204,7 @@ class Channel(CharDevice):
             self.target_name = None
         if self.target_type != "virtio":
             self.state = None
-        check_chardev(self, el, ctx)
+        check_chardev(self, el, ctx, labels=True)
         _check_spicevmc(self, el, ctx)
 
     def _check_guestfwd(self, target: XmlElement, ctx: ParseContext) -> None:

@@ -153,7 +153,7 @@ class ChannelSource(CharSource):
     channel: str | None = attr("@channel")
 
 
-@element("source")
+@element("source", omit_empty=True)
 class NmdmSource(CharSource):
     """A null-modem pair of FreeBSD."""
 
@@ -197,11 +197,16 @@ def written_sources(owner: Any, ctx: FormatContext) -> list[CharSource]:
     return sources
 
 
-def check_chardev(owner: Any, el: XmlElement, ctx: ParseContext) -> None:
+def check_chardev(owner: Any, el: XmlElement, ctx: ParseContext, *, labels: bool = False) -> None:
     """Complete and check the fields that every user of a source declares.
 
     :param owner: has ``type``, ``sources``, ``protocol``, ``log_file``, ``log_append``.
+    :param labels: the source may have security labels of its own; otherwise they are dropped.
     """
+    if not labels:
+        for source in owner.sources:
+            if getattr(source, "seclabels", None):
+                source.seclabels = []
     counts = {tag: len(el.findall(tag)) for tag in ("source", "log", "protocol")}
     if counts["source"] > 1 and owner.type != "udp":
         ctx.issue(el, "only one source element is allowed for character device")

@@ -10,6 +10,7 @@ from typing import Any
 from typing import ClassVar
 from typing import Final
 from typing import Literal
+from typing import get_args
 
 import attrs
 
@@ -65,10 +66,10 @@ _TIME: Final = re.compile(
 )
 
 
-def _time(text: str) -> int:
+def _time(text: str) -> int | None:
     match = _TIME.match(text)
     if match is None:
-        raise ValueError(text)
+        return None
     year, month, day, hour, minute, second = map(int, match.groups())
     moment = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     return calendar.timegm(moment.timetuple())
@@ -86,7 +87,14 @@ TIME: Final = Codec(
     rng="<data type='dateTime'/>",
     json={"type": "integer"},
 )
-"""A point in time (UTC), as seconds since the epoch; written ``2010-11-28T14:29:01``."""
+"""A point in time (UTC), as seconds since the epoch; written ``2010-11-28T14:29:01``.
+
+None for text that is no time; whether that matters depends on other values.
+"""
+
+_CONNECTED: Final = attrs.evolve(
+    ENUM(Connected), table=None, convert={name: name for name in get_args(Connected)}.get
+)
 
 
 @element("listen")
@@ -185,7 +193,8 @@ def _read_listens(owner: Any, el: XmlElement, ctx: ParseContext) -> None:
 
 def _merge(first: Listen, el: XmlElement, ctx: ParseContext) -> None:
     for kind, name in (("address", "listen"), ("socket", "socket")):
-        outer, inner = el.get(name), getattr(first, kind)
+        listen = el.find("listen")
+        outer, inner = el.get(name), None if listen is None else listen.get(kind)
         if first.type != kind or outer is None:
             continue
         if inner is None:
@@ -204,26 +213,29 @@ class _Server(Graphics):
 
     username: str | None = attr("@username")
     password: str | None = attr("@passwd", show="secure")
-    password_valid_to: int | None = attr(
-        "@passwdValidTo",
-        TIME,
-        refused="internal error: cannot parse password validity time '{value}', expect"
-        " YYYY-MM-DDTHH:MM:SS",
-        doc="seconds since the epoch",
-    )
+    password_valid_to: int | None = attr("@passwdValidTo", TIME, doc="seconds since the epoch")
     connected: Connected | None = attr(
-        "@connected",
-        ENUM(Connected),
-        refused="unsupported configuration: unknown connected value {value}",
-        doc="what happens to clients when the password changes",
+        "@connected", _CONNECTED, doc="what happens to clients when the password changes"
     )
     listens: list[Listen] = children("listen", Listen, written=_listens)
 
     def read_server(self, el: XmlElement, ctx: ParseContext) -> None:
         """Complete the listens; without a password nothing belonging to it counts."""
+        _read_listens(self, el, ctx)
         if self.password is None:
             self.username = self.password_valid_to = self.connected = None
-        _read_listens(self, el, ctx)
+            return
+        time, connected = el.get("passwdValidTo"), el.get("connected")
+        if time is not None and self.password_valid_to is None:
+            ctx.issue(
+                el,
+                f"internal error: cannot parse password validity time '{time}', expect"
+                " YYYY-MM-DDTHH:MM:SS",
+            )
+        if connected is not None and self.connected is None:
+            ctx.issue(el, f"unsupported configuration: unknown connected value {connected}")
+        elif self.type == "vnc" and self.connected not in (None, "keep"):
+            ctx.issue(el, "unsupported configuration: VNC supports connected='keep' only")
 
 
 def _vnc_port(owner: Any, ctx: FormatContext) -> int | None:
@@ -277,7 +289,9 @@ class VncGraphics(_Server):
     power_control: bool | None = attr(
         "@powerControl", YESNO, doc="clients may reset and power off the guest"
     )
-    audio: int | None = attr("audio/@id", POSITIVE, doc="id of the <audio> that clients hear")
+    audio: int | None = attr(
+        "audio/@id", POSITIVE, required=True, doc="id of the <audio> that clients hear"
+    )
     websocket_generated: bool = attrs.field(default=False, eq=False, repr=False)
     """Of a running domain: the port was chosen at the start."""
 
@@ -287,8 +301,6 @@ class VncGraphics(_Server):
         self.autoport = automatic if self.autoport is None else self.autoport
         if automatic:
             self.port = None
-        if self.password is not None and self.connected not in (None, "keep"):
-            ctx.issue(el, "unsupported configuration: VNC supports connected='keep' only")
         self.read_server(el, ctx)
         self.listen = self.socket = None
 
@@ -432,7 +444,9 @@ class DbusGraphics(Graphics):
     bus_address: str | None = attr("@address", doc="of the bus")
     gl: bool | None = attr("gl/@enable", YESNO, required=True, doc="OpenGL on the host")
     render_node: str | None = attr("gl/@rendernode", doc="DRM device for OpenGL")
-    audio: int | None = attr("audio/@id", POSITIVE, doc="id of the <audio> that clients hear")
+    audio: int | None = attr(
+        "audio/@id", POSITIVE, required=True, doc="id of the <audio> that clients hear"
+    )
 
 
 GRAPHICS: Final[dict[str, type[Element]]] = {

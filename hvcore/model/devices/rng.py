@@ -7,6 +7,8 @@ from typing import ClassVar
 from typing import Final
 from typing import Literal
 
+import attrs
+
 from hvcore.model.devices.base import VirtioDevice
 from hvcore.model.devices.chardev_source import SOURCES
 from hvcore.model.devices.chardev_source import ChardevType
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as XmlElement
 
     from hvcore.xml.context import ParseContext
+
+_PERIOD: Final = attrs.evolve(UINT, convert=lambda text: UINT.convert(text) if text else None)
+"""As UINT, but the empty text counts as absent."""
 
 RngModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
 
@@ -95,7 +100,7 @@ class Rng(VirtioDevice):
         "rate/@bytes", UINT, omit=(0,), refused="invalid RNG rate bytes value", doc="in a period"
     )
     rate_period: int | None = attr(
-        "rate/@period", UINT, omit=(0,), refused="invalid RNG rate period value", doc="milliseconds"
+        "rate/@period", _PERIOD, omit=(0,), refused="invalid RNG rate period value", doc="ms"
     )
     backend: RngBackend = choice("backend", "@model", BACKENDS)
 

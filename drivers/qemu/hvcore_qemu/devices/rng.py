@@ -39,7 +39,7 @@ def _supported(domain: Domain, device: Rng, ctx: Context) -> Issues:
         yield from chardev.check(domain, backend, ctx)
     need = ["virtio-rng"]
     if device.model != "virtio":
-        need.append("virtio-pci-transitional")
+        need.append("virtio-pci-non-transitional")
     if not all(name in ctx.caps for name in need):
         yield Issue.unsupported(f"domain configuration does not support rng model '{device.model}'")
 
