@@ -114,6 +114,15 @@ def _settings(domain: Domain, device: Video, ctx: Context) -> Issues:
             yield Issue.unsupported(f"video type '{device.type}' does not support blob resources")
 
 
+@rules.check_domain
+def _one_primary(domain: Domain, ctx: Context) -> Issues:
+    """Refuse a second adapter that claims to be the one firmware draws on."""
+    del ctx
+    primary = [device for device in domain.devices.videos if device.primary]
+    if len(primary) > 1:
+        yield Issue.unsupported("Only one primary video device is supported", line=primary[1].line)
+
+
 _ONLY_VIRTIO: Final = {
     "iommu": "iommu driver option is only supported for virtio devices",
     "ats": "ats driver option is only supported for virtio devices",

@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import libvirt
 
@@ -44,6 +45,10 @@ def _test_driver(request):
 
 def _qemu(request):
     libvirt.virEventRegisterDefaultImpl()
+    # An embedded driver has no virtlogd beside it unless a daemon runs.
+    settings = Path(request["root"], "etc", "qemu.conf")
+    settings.parent.mkdir(parents=True)
+    settings.write_text('stdio_handler = "file"\nuser = "+0"\ngroup = "+0"\n')
     conn = libvirt.open(f"qemu:///embed?root={request['root']}")
     native = {}
     for name, xml in request["native"].items():

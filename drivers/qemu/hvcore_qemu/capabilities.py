@@ -213,13 +213,18 @@ class Sgx:
 @final
 @attrs.frozen(slots=True, kw_only=True)
 class Accelerator:
-    """What QEMU answers when it runs with one accelerator."""
+    """What QEMU answers when it runs with one accelerator.
+
+    :ivar derived: what was concluded from these answers, by a key of whoever did; hundreds of
+        features need not be gone through again for every guest.
+    """
 
     deferred_machines: Deferred[tuple[Machine, ...]] = attrs.field(factory=lambda: Deferred.of(()))
     deferred_cpus: Deferred[tuple[CpuModel, ...] | None] = attrs.field(
         factory=lambda: Deferred.of(None)
     )
     deferred_host_cpu: Deferred[HostCpu | None] = attrs.field(factory=lambda: Deferred.of(None))
+    derived: dict[Any, Any] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -388,14 +393,19 @@ class QemuCapabilities(Capabilities):
 
         :param migratable: leave out those with which a guest cannot be migrated.
         """
-        host_cpu = self.accelerator(virt_type).host_cpu
+        accelerator = self.accelerator(virt_type)
+        host_cpu = accelerator.host_cpu
         if host_cpu is None:
             return None
-        return tuple(
-            feature_from_qemu(self.arch, prop.name)
-            for prop in host_cpu.properties
-            if not (migratable and prop.migratable is False)
-        )
+        key = ("features", self.arch, migratable)
+        names: tuple[str, ...] | None = accelerator.derived.get(key)
+        if names is None:
+            names = accelerator.derived[key] = tuple(
+                feature_from_qemu(self.arch, prop.name)
+                for prop in host_cpu.properties
+                if not (migratable and prop.migratable is False)
+            )
+        return names
 
     def passthrough_only(self, virt_type: str, machine: str | None) -> bool:
         """Return whether a machine can have no CPU but the host's."""

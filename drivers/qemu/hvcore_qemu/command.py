@@ -101,6 +101,9 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
+_TO_JSON: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 @attrs.frozen
 class Argument:
     """One option of the command line with its value; a mapping is written as JSON."""
@@ -114,7 +117,7 @@ class Argument:
             return (self.option,)
         if isinstance(self.value, str):
             return (self.option, self.value)
-        return (self.option, json.dumps(self.value, separators=(",", ":"), ensure_ascii=False))
+        return (self.option, _TO_JSON(self.value))
 
     def lines(self) -> list[str]:
         """Return the option as one line for people."""
