@@ -334,7 +334,7 @@ class ElementSpec:
     doc: str = ""
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, init=False, eq=False, repr=False)
 class Element:
     """Base of every class that stands for an element.
 
@@ -357,6 +357,38 @@ class Element:
         default=None, init=False, repr=False
     )
     _ext: dict[type[Element], Any] | None = attrs.field(default=None, init=False, repr=False)
+
+    def __init__(self, **values: Any) -> None:
+        for name, default in _defaults_of(type(self)):
+            if name in values:
+                setattr(self, name, values.pop(name))
+            elif default is attrs.NOTHING:
+                raise TypeError(f"{type(self).__qualname__} needs {name}")
+            elif isinstance(default, _FACTORY):
+                setattr(self, name, default.factory())
+            else:
+                setattr(self, name, default)
+        if values:
+            raise TypeError(f"{type(self).__qualname__} has no {', '.join(values)}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(
+            getattr(self, attribute.name) == getattr(other, attribute.name)
+            for attribute in attrs.fields(type(self))
+            if attribute.eq
+        )
+
+    __hash__ = None  # type: ignore[assignment] # elements change
+
+    def __repr__(self) -> str:
+        given = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in _defaults_of(type(self))
+            if not name.startswith("_") and getattr(self, name) not in (default, [])
+        ]
+        return f"{type(self).__qualname__}({', '.join(given)})"
 
     @property
     def line(self) -> int | None:
@@ -393,6 +425,18 @@ class Element:
 
 # The functions above are deliberately no field specifiers: a type checker would take every field
 # without a written default for required in the constructor, and nearly all default to None.
+_FACTORY: Final[Any] = type(attrs.Factory(list))
+_DEFAULTS: Final[dict[type, list[tuple[str, Any]]]] = {}
+
+
+def _defaults_of(cls: type[Element]) -> list[tuple[str, Any]]:
+    """Return the attributes of ``cls`` with their defaults, or factories of defaults."""
+    known = _DEFAULTS.get(cls)
+    if known is None:
+        known = _DEFAULTS[cls] = [(a.name, a.default) for a in attrs.fields(cls)]
+    return known
+
+
 @dataclass_transform(kw_only_default=True)
 def element(
     tag: str,
@@ -407,7 +451,9 @@ def element(
     """Make a class stand for the element ``tag``; parameters as for :class:`ElementSpec`."""
 
     def wrap(cls: _C) -> _C:
-        made: Any = attrs.define(slots=True, kw_only=True)(cls)
+        # What attrs would compile for each class costs more than all else at import; Element has it
+        # once for all.
+        made: Any = attrs.define(slots=True, kw_only=True, init=False, eq=False, repr=False)(cls)
         made.spec = ElementSpec(
             tag=tag, extends=extends, after=after, many=many, omit_empty=omit_empty,
             paired=paired, last_wins=last_wins, doc=(cls.__doc__ or "").strip(),
