@@ -9,8 +9,8 @@ from hvcore.rules.base import Rules
 
 MODULES: Final = (
     # sections
-    "domain", "alias", "usb", "vcpu", "domain_memory", "os", "clock", "cputune", "blkiotune",
-    "numatune", "iothread", "resource", "sysinfo", "features", "cpu", "power", "seclabel",
+    "domain", "resource", "usb", "vcpu", "alias", "power", "domain_memory", "os", "clock",
+    "cputune", "blkiotune", "numatune", "cpu", "iothread", "sysinfo", "features", "seclabel",
     "launchsecurity",
     # devices
     "address", "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard",
