@@ -22,6 +22,7 @@ from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.launch import pipeline
 
 DOCUMENTS = 120
+VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
 MEASURE = "11.3."  # the release whose behaviour is the measure
 REFUSED = re.compile(
     r"^error: Failed to define domain from .*/(d\d+)\.xml\nerror: (.*)$", re.MULTILINE
@@ -143,6 +144,30 @@ def make(choose, name):
     some(1, "<vsock model='virtio'><cid auto='yes'/>{pci}</vsock>")
     some(1, "<crypto model='virtio' type='qemu'><backend model='builtin'/>{pci}</crypto>")
     some(1, "<panic model='pvpanic'/>")
+    nets = ("virtio", "e1000", "e1000e", "rtl8139", "igb", "virtio-transitional", "pcnet")
+    some(
+        12 if many else 3,
+        "<interface type='user'><model type='{}'/>{pci}</interface>",
+        *nets,
+    )
+    some(1, "<rng model='{}'><backend model='random'>/dev/urandom</backend>{pci}</rng>", *VIRTIO)
+    some(
+        36 if choose.random() < 0.1 else 3,
+        "<channel type='pty'><target type='virtio' name='{}{}'/></channel>",
+        "org.example.",
+    )
+    some(1, "<console type='pty'><target type='virtio'/></console>")
+    some(2, "<serial type='pty'><target type='{}'/></serial>", "isa-serial", "pci-serial")
+    some(1, "<serial type='pty'><target type='usb-serial'/>{usb}</serial>")
+    some(1, "<redirdev bus='usb' type='pty'>{usb}</redirdev>")
+    some(
+        2,
+        "<hostdev mode='subsystem' type='pci'><source><address domain='0x7f' bus='{}' slot='{}'"
+        " function='0'/></source>{pci}</hostdev>",
+        17,
+        18,
+    )
+    some(1, "<smartcard mode='host'/>")
     choose.shuffle(parts)
     return (
         f"<domain type='qemu'><name>{name}</name><memory>65536</memory><os><type arch='x86_64'"
