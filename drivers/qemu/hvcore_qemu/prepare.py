@@ -29,6 +29,8 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.cpu:validate_start",
     "sections.base:prepare",
     "images:prepare",
+    "devices.hostdev:prepare",
+    "devices.interface:prepare",
     "sections.numa:prepare",
     "sections.os:prepare_boot_order",
     "chardev:prepare",
@@ -37,7 +39,6 @@ STEPS: Final[tuple[str, ...]] = (
     "sections.os:prepare_firmware",
     "sections.clock:prepare",
     "sections.os:prepare_variables",
-    "devices.interface:prepare",
     "devices.vsock:prepare",
     "images:prepare_host",
     "devices.filesystem:prepare",
@@ -48,6 +49,7 @@ STEPS: Final[tuple[str, ...]] = (
     "devices.shmem:prepare",
     "sections.launchsecurity:prepare",
     "sections.base:check",
+    "devices.hostdev:prepare_host",
     "devices.interface:prepare_host",
 )
 """``module:function`` of each family that has something to prepare, in libvirt's order."""

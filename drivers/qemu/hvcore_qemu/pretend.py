@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hvcore.model.types import NodeSet
     from hvcore_qemu.nvram import VariableStore
+    from hvcore_qemu.resources import UsbDevice
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
 
@@ -165,6 +166,17 @@ class PretendHost:
 
     def pr_helper(self, socket: str) -> None:
         del socket
+
+    # -- devices of the host -----------------------------------------------------------------
+
+    def vfio(self) -> bool:
+        return True
+
+    def assign_pci(self, address: str, *, managed: bool, driver: str | None) -> None:
+        del address, managed, driver
+
+    def usb_devices(self) -> Sequence[UsbDevice] | None:
+        return None
 
     # -- other devices -----------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from hvcore_qemu.ports import PortPool
 from hvcore_qemu.ports import PortRange
 from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import Tap
+from hvcore_qemu.resources import UsbDevice
 from hvcore_qemu.resources import number_of
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ _PORTS: Final[dict[GraphicsServer, PortRange]] = {
     "vnc-websocket": WEBSOCKETS,
     "rdp": RDP,
 }
+_USB_NUMBERS: Final = {"busnum": 10, "devnum": 10, "idVendor": 16, "idProduct": 16}
+"""What makes a UsbDevice, and in which base the kernel writes it."""
 _POOL: Final = PortPool()
 """Ports are the host's, whichever connection chooses one."""
 
@@ -261,6 +264,33 @@ class RealHost:
     def pr_helper(self, socket: str) -> None:
         del socket
         _missing("managed persistent reservations")
+
+    # -- devices of the host ------------------------------------------------------------
+
+    def vfio(self) -> bool:
+        groups = Path("/sys/kernel/iommu_groups")
+        return Path("/dev/vfio/vfio").exists() and groups.is_dir() and any(groups.iterdir())
+
+    def assign_pci(self, address: str, *, managed: bool, driver: str | None) -> None:
+        if managed:
+            _missing("host devices that are managed")
+        bound = Path(f"/sys/bus/pci/devices/{address}/driver").resolve().name
+        if bound != (driver or "vfio-pci").replace("_", "-"):
+            raise HvError(
+                f"Unmanaged PCI device {address} must be manually detached from the host",
+                kind=ErrorClass.OPERATION_INVALID,
+            )
+
+    def usb_devices(self) -> Sequence[UsbDevice] | None:
+        found = []
+        for folder in sorted(Path("/sys/bus/usb/devices").glob("*")):
+            if not folder.name.startswith("usb") and (folder / "idVendor").exists():
+                numbers = [
+                    int((folder / name).read_text("ascii"), base)
+                    for name, base in _USB_NUMBERS.items()
+                ]
+                found.append(UsbDevice(*numbers))
+        return found
 
     # -- other devices ------------------------------------------------------------------
 

@@ -41,6 +41,16 @@ class Tap:
 
 
 @attrs.frozen
+class UsbDevice:
+    """A USB device of the host: where it is plugged in, and what it is."""
+
+    bus: int
+    device: int
+    vendor: int
+    product: int
+
+
+@attrs.frozen
 class FdGroup:
     """Descriptors that the caller passed under a name (``virDomainFDAssociate``)."""
 
@@ -229,6 +239,23 @@ class Host(Protocol):
 
     def pr_helper(self, socket: str) -> None:
         """Start the helper for persistent reservations, which listens at ``socket``."""
+
+    # -- devices of the host -----------------------------------------------------------------
+
+    def vfio(self) -> bool:
+        """Return whether PCI devices can be given to guests: an IOMMU, and VFIO to use it."""
+
+    def assign_pci(self, address: str, *, managed: bool, driver: str | None) -> None:
+        """Make a PCI device ready for QEMU.
+
+        :param address: as the kernel writes it, ``0000:03:07.1``.
+        :param managed: take the device from its driver first.
+        :param driver: the kernel's VFIO driver for the device, if not the usual one.
+        :raises HvError: when that fails.
+        """
+
+    def usb_devices(self) -> Sequence[UsbDevice] | None:
+        """Return the USB devices of the host; None where nobody looks."""
 
     # -- other devices -----------------------------------------------------------------------
 
