@@ -29,6 +29,6 @@ nitpick_ignore_regex = [
     (
         "py:class",
         # Names that modules import for type checkers only reach Sphinx without their module.
-        r"([A-Z]\w*|optional|type|(hvcore\.[\w.]+\.)?_\w+|hvcore\.[\w.]+\.T\w*|hvcore\.model\.[\w.]+)",
+        r"([A-Z]\w*|optional|show|type|(hvcore\.[\w.]+\.)?_\w+|hvcore\.[\w.]+\.T\w*|hvcore\.model\.[\w.]+)",
     ),
 ]

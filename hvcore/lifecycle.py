@@ -13,6 +13,7 @@ from typing import Final
 from typing import TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
 
@@ -168,4 +169,5 @@ def reason_named(state: State, name: object) -> StateReason:
     Status files may come from a newer version; a word it does not know must not lose a domain.
     """
     reasons = REASONS[state]
-    return reasons.__members__.get(str(name)) or next(iter(reasons))
+    members: Mapping[str, StateReason] = reasons.__members__
+    return members.get(str(name)) or next(iter(members.values()))

@@ -56,6 +56,17 @@ class Codec:
     rng: str = "<text/>"
     json: Mapping[str, Any] = attrs.field(factory=lambda: {"type": "string"})
 
+    def read(self, text: str) -> Any:
+        """Return the value of ``text``.
+
+        :raises ValueError: when the text is refused.
+        """
+        if self.table is not None:
+            if text not in self.table:
+                raise ValueError(text)
+            return self.table[text]
+        return text if self.convert is None else self.convert(text)
+
 
 def _choice(values: tuple[str, ...]) -> str:
     return "<choice>" + "".join(f"<value>{escape(v)}</value>" for v in values) + "</choice>"

@@ -380,9 +380,8 @@ class _ParserSource(_Source):
         if spec.codec.convert is None and spec.codec.table is None:
             self.put(depth + 1, f"o.{name}.append(y)")
             return
-        convert = spec.codec.convert or _lookup(spec.codec.table or {})
         self.put(depth + 1, "try:")
-        self.put(depth + 2, f"o.{name}.append({self.name('c', convert)}(y))")
+        self.put(depth + 2, f"o.{name}.append({self.name('c', spec.codec.read)}(y))")
         self.put(depth + 1, "except ValueError as error:")
         self.put(depth + 2, f"ctx.refused_text(e, {self.name('s', spec)}, y, error)")
 
@@ -447,15 +446,6 @@ class _ParserSource(_Source):
         self.names.setdefault("inline_element", _inline_element)
         self.put(depth, f"if not {own}.isdisjoint({attributes}):")
         self.put(depth + 1, f"{parse}(inline_element({el}, {attributes}, {own}), ctx).attach(o)")
-
-
-def _lookup(table: Any) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        if text not in table:
-            raise ValueError(text)
-        return table[text]
-
-    return convert
 
 
 def _refuse_choice(

@@ -59,7 +59,7 @@ def _port(text: str) -> int | None:
     return None if port == -1 else port
 
 
-_NUMBER: Final = INTEGER(-(2**31), 2**31 - 1).convert
+_NUMBER: Final = INTEGER(-(2**31), 2**31 - 1).read
 PORT: Final = attrs.evolve(UINT, convert=_port)
 """Number of a port; -1 leaves it open."""
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from hvcore.xml.context import ParseContext
 
-_PERIOD: Final = attrs.evolve(UINT, convert=lambda text: UINT.convert(text) if text else None)
+_PERIOD: Final = attrs.evolve(UINT, convert=lambda text: UINT.read(text) if text else None)
 """As UINT, but the empty text counts as absent."""
 
 RngModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
