@@ -93,6 +93,19 @@ def ENUM(literal: Any) -> Codec:  # noqa: N802 - codecs read like types in decla
     )
 
 
+def absent_if(codec: Codec, *texts: str) -> Codec:
+    """Return ``codec`` for attributes where some texts are as good as no attribute."""
+    return attrs.evolve(
+        codec, table=None, convert=lambda text: None if text in texts else codec.read(text)
+    )
+
+
+def forgiving(codec: Codec) -> Codec:
+    """Return the codec of an enumeration for attributes whose unknown values libvirt ignores."""
+    assert codec.table is not None
+    return attrs.evolve(codec, table=None, convert=codec.table.get)
+
+
 def _boolean(name: str, yes: str, no: str) -> Codec:
     return Codec(
         name,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from typing import ClassVar
 from typing import Final
 from typing import Literal
-from typing import get_args
 
 import attrs
 
@@ -17,8 +16,9 @@ from hvcore.model.devices.chardev_source import CharDevice
 from hvcore.model.devices.chardev_source import check_chardev
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import IGNORED
-from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import UINT
+from hvcore.xml.codecs import absent_if
+from hvcore.xml.codecs import forgiving
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import element
 
@@ -40,10 +40,7 @@ ConsoleTarget = Literal["none", "serial", "xen", "uml", "virtio", "lxc", "openvz
 ChannelTarget = Literal["none", "guestfwd", "virtio", "xen"]
 ChannelState = Literal["connected", "disconnected"]
 
-_STATE: Final = attrs.evolve(
-    ENUM(ChannelState), table=None, convert={name: name for name in get_args(ChannelState)}.get
-)
-"""As ENUM, but forgiving: the states in documents are those of a former run."""
+_STATE: Final = forgiving(ENUM(ChannelState))  # documents have those of former runs
 
 _UNKNOWN_TARGET = (
     "unsupported configuration: unknown target type '{value}' specified for character device"
@@ -54,13 +51,7 @@ _UNKNOWN_MODEL = (
 _BAD_PORT = "Invalid port number: {value}"
 
 
-def _port(text: str) -> int | None:
-    port = _NUMBER(text)
-    return None if port == -1 else port
-
-
-_NUMBER: Final = INTEGER(-(2**31), 2**31 - 1).read
-PORT: Final = attrs.evolve(UINT, convert=_port)
+PORT: Final = absent_if(UINT, "-1")
 """Number of a port; -1 leaves it open."""
 
 

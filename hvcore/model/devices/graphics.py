@@ -10,7 +10,6 @@ from typing import Any
 from typing import ClassVar
 from typing import Final
 from typing import Literal
-from typing import get_args
 
 import attrs
 
@@ -23,6 +22,7 @@ from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import POSITIVE
 from hvcore.xml.codecs import YESNO
 from hvcore.xml.codecs import Codec
+from hvcore.xml.codecs import forgiving
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import children
@@ -51,14 +51,7 @@ CHANNELS: Final[tuple[ChannelName, ...]] = (
 )  # fmt: skip
 """Channels of SPICE in the order in which libvirt writes them."""
 
-_LENIENT: Final = Codec(
-    "yes/no",
-    convert={"yes": True, "no": False}.get,
-    write={True: "yes", False: "no"}.__getitem__,
-    rng="<choice><value>yes</value><value>no</value></choice>",
-    json={"type": "boolean"},
-)
-"""As YESNO, but libvirt ignores other values."""
+_LENIENT: Final = forgiving(YESNO)
 
 _TIME: Final = re.compile(
     r"\s*([+-]?\d+)-\s*([+-]?\d+)-\s*([+-]?\d+)T\s*([+-]?\d+):\s*([+-]?\d+):\s*([+-]?\d+)\Z",
@@ -92,9 +85,7 @@ TIME: Final = Codec(
 None for text that is no time; whether that matters depends on other values.
 """
 
-_CONNECTED: Final = attrs.evolve(
-    ENUM(Connected), table=None, convert={name: name for name in get_args(Connected)}.get
-)
+_CONNECTED: Final = forgiving(ENUM(Connected))
 
 
 @element("listen")

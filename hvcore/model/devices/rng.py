@@ -7,8 +7,6 @@ from typing import ClassVar
 from typing import Final
 from typing import Literal
 
-import attrs
-
 from hvcore.model.devices.base import VirtioDevice
 from hvcore.model.devices.chardev_source import SOURCES
 from hvcore.model.devices.chardev_source import ChardevType
@@ -20,6 +18,7 @@ from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import UINT
+from hvcore.xml.codecs import absent_if
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import choice
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as XmlElement
 
     from hvcore.xml.context import ParseContext
-
-_PERIOD: Final = attrs.evolve(UINT, convert=lambda text: UINT.read(text) if text else None)
-"""As UINT, but the empty text counts as absent."""
 
 RngModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
 
@@ -100,7 +96,11 @@ class Rng(VirtioDevice):
         "rate/@bytes", UINT, omit=(0,), refused="invalid RNG rate bytes value", doc="in a period"
     )
     rate_period: int | None = attr(
-        "rate/@period", _PERIOD, omit=(0,), refused="invalid RNG rate period value", doc="ms"
+        "rate/@period",
+        absent_if(UINT, ""),
+        omit=(0,),
+        refused="invalid RNG rate period value",
+        doc="ms",
     )
     backend: RngBackend = choice("backend", "@model", BACKENDS)
 
