@@ -80,10 +80,11 @@ class Family:
         domain, _ = self.read(xml, active=active)
         return self.written(domain, **{"inactive": not active, **how})
 
-    def plan(self, xml, prepare=(), command=(), aliases=None, **how):
+    def plan(self, xml, prepare=(), command=(), aliases=None, host=None, **how):
         """Return the plan that functions of the family build.
 
         :param aliases: what is called with the domain to name its devices.
+        :param host: where resources come from; None for one that pretends.
         """
         domain, ctx = self.read(xml, **how)
         if aliases is not None:
@@ -92,7 +93,7 @@ class Family:
             domain=domain,
             caps=self.caps,
             config=ctx.config,
-            host=PretendHost(),
+            host=host or PretendHost(),
             registry=self.registry,
             resources=Resources(domain_dir="/d", short_name="1-g", master_key=bytes(32)),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hvcore.errors import ValidationFailed
@@ -305,6 +307,45 @@ def test_validation_refuses(family, xml, message):
 )  # fmt: skip
 def test_character_devices(family, source, expected):
     assert option(family, source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "data"),
+    [
+        ("type='null'>", "null", {}),
+        ("type='file'><source path='/f'/>", "file", {"out": "/dev/fdset/0", "append": True}),
+        ("type='dev'><source path='/d'/>", "parallel", {"device": "/d"}),
+        (
+            "type='unix'><source mode='bind' path='/s'/>",
+            "socket",
+            {"addr": {"type": "fd", "data": {"str": "3"}}, "server": True, "wait": False},
+        ),
+        (
+            "type='unix'><source path='/s'/>",
+            "socket",
+            {"addr": {"type": "unix", "data": {"path": "/s"}}, "server": False},
+        ),
+        (
+            "type='tcp'><source host='h' service='1'/>",
+            "socket",
+            {
+                "addr": {"type": "inet", "data": {"host": "h", "port": "1"}},
+                "telnet": False,
+                "server": False,
+            },
+        ),
+        (
+            "type='udp'><source mode='connect' service='1'/>",
+            "udp",
+            {"remote": {"type": "inet", "data": {"host": "", "port": "1"}}},
+        ),
+        ("type='spiceport'><source channel='c'/>", "spiceport", {"fqdn": "c"}),
+        ("type='qemu-vdagent'>", "qemu-vdagent", {}),
+    ],
+)
+def test_the_monitor_has_other_names(source, kind, data):
+    told = json.loads(option(Family("chardev", caps=["chardev.json"]), source))
+    assert told == {"id": "charparallel0", "backend": {"type": kind, "data": data}}
 
 
 def test_newer_versions_count_in_milliseconds():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from hvcore.errors import ValidationFailed
+from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.devices import graphics
+from hvcore_qemu.pretend import PretendHost
 from tests.unit.qemu_family import Family
 
 AUDIO = "<audio id='1' type='none'/>"
@@ -274,6 +278,43 @@ def test_channels_that_must_be_encrypted_need_a_port_with_tls(family):
     assert "port=5901,tls-port=5902," in argv(family, xml, spice_tls=True)[1]
     with pytest.raises(ValidationFailed, match=r"spice TLS is disabled in qemu\.conf"):
         argv(family, xml)
+
+
+def test_ports_of_the_document_are_not_chosen_again(family):
+    class Host(PretendHost):
+        reserved: ClassVar = []
+
+        def reserve_port(self, port):
+            self.reserved.append(port)
+
+    family.plan(
+        "<graphics type='vnc' port='5901' websocket='5700'/><graphics type='vnc'/>"
+        "<graphics type='spice' port='5905' tlsPort='5906'/><graphics type='spice'"
+        " autoport='yes' tlsPort='1'/><graphics type='vnc' port='7'><listen type='none'/>"
+        "</graphics>",
+        prepare=(graphics.prepare,),
+        host=Host(),
+        spice_tls=True,
+    )
+    assert Host.reserved == [5901, 5700, 5905, 5906]
+
+
+def test_passwords_are_told_to_the_monitor(family):
+    domain, _ = family.read(
+        "<graphics type='vnc' passwd='a'/><graphics type='spice' autoport='yes'/>"
+        "<graphics type='vnc' passwd='b' connected='keep' passwdValidTo='1970-01-01T00:01:40'/>"
+    )
+    config = QemuConfig(spice_password="c")
+    told = list(graphics.passwords(domain, config, now=99))
+    assert told == [
+        ("set_password", {"protocol": "vnc", "password": "a"}),
+        ("expire_password", {"protocol": "vnc", "time": "never"}),
+        ("set_password", {"protocol": "spice", "password": "c"}),
+        ("expire_password", {"protocol": "spice", "time": "never"}),
+        ("set_password", {"protocol": "vnc", "password": "b", "connected": "keep"}),
+        ("expire_password", {"protocol": "vnc", "time": "100"}),
+    ]
+    assert list(graphics.passwords(domain, config, now=100))[-1][1]["time"] == "now"
 
 
 def test_the_secret_of_a_key_is_encrypted(family):

@@ -48,5 +48,16 @@ def test_displays_of_one_start_get_different_ports():
         host.graphics_port("spice-tls"),
     }
     assert len(ports) == 3
-    host.close()
+    assert host.graphics_port("rdp") not in ports
+    host.give_back_ports()
     assert host.ports == []
+
+
+def test_reserved_ports_are_passed_over():
+    pool = PortPool()
+    some = PortRange("display", 48000)
+    port = pool.take(some)
+    pool.give_back(port)
+    assert pool.reserve(port)
+    assert not pool.reserve(port)
+    assert pool.take(some) != port

@@ -17,6 +17,7 @@ from hvcore.errors import Issue
 from hvcore.model.devices.base import VirtioSerialAddress
 from hvcore.model.devices.chardev_source import source_of
 from hvcore_qemu.command import escape_comma
+from hvcore_qemu.command import present
 from hvcore_qemu.credentials import tls_credentials
 from hvcore_qemu.credentials import tls_secret
 from hvcore_qemu.props import pass_fds
@@ -182,9 +183,6 @@ def append(
 
     :raises ValidationFailed: when QEMU has no such character device.
     """
-    write = _TYPES.get(owner.type)
-    if write is None:
-        refuse(Issue.unsupported(f"unsupported chardev '{owner.type}'"))
     source = source_of(owner)
     if owner.type == "tcp" and source.tls:
         tls_credentials(
@@ -198,12 +196,30 @@ def append(
     for fds in (backend.file, backend.log):
         if fds is not None:
             pass_fds(cmd, fds)
-    kind, options = write(_Writing(owner, source, name, backend, cmd.caps, spicevmc))
-    if owner.log_file is not None:
-        append_log = True if backend.log is not None else owner.log_append
-        path = owner.log_file if backend.log is None else backend.log.path
-        options |= {"logfile": path, "logappend": append_log}
+    # No released QEMU takes JSON here, but the names of its options could be checked by it.
+    if "chardev.json" in cmd.caps:
+        cmd.option("-chardev", arguments(owner, name, backend, cmd.caps, spicevmc=spicevmc))
+        return
+    it = _Writing(owner, source, name, backend, cmd.caps, spicevmc, qmp=False)
+    kind, options = _described(it)
     cmd.option("-chardev", option_text(kind, {"id": name, **options}))
+
+
+def arguments(
+    owner: Any,
+    name: str,
+    backend: Backend,
+    caps: QemuCapabilities,
+    *,
+    spicevmc: str = "vdagent",
+) -> Options:
+    """Return the arguments of ``chardev-add`` for ``owner``.
+
+    :raises ValidationFailed: when QEMU has no such character device.
+    """
+    it = _Writing(owner, source_of(owner), name, backend, caps, spicevmc, qmp=True)
+    kind, options = _described(it)
+    return {"id": name, "backend": {"type": kind, "data": present(options)}}
 
 
 def option_text(kind: str, options: Mapping[str, Any]) -> str:
@@ -222,7 +238,10 @@ def _tls_alias(name: str) -> str:
 
 @attrs.frozen
 class _Writing:
-    """What the writers of the types look at."""
+    """What the writers of the types look at.
+
+    :ivar qmp: for the monitor, where some options have other names and addresses are objects.
+    """
 
     owner: Any
     source: Any
@@ -230,6 +249,22 @@ class _Writing:
     backend: Backend
     caps: QemuCapabilities
     spicevmc: str
+    qmp: bool = attrs.field(kw_only=True)
+
+    def named(self, option: str, qmp: str, value: Any) -> Options:
+        """Return a value under its name on the command line, or in the monitor."""
+        return {qmp if self.qmp else option: value}
+
+
+def _described(it: _Writing) -> tuple[str, Options]:
+    write = _TYPES.get(it.owner.type)
+    if write is None:
+        refuse(Issue.unsupported(f"unsupported chardev '{it.owner.type}'"))
+    kind, options = write(it)
+    path, append_log = it.owner.log_file, it.owner.log_append
+    if it.backend.log is not None:
+        path, append_log = it.backend.log.path, True
+    return kind, options if path is None else {**options, "logfile": path, "logappend": append_log}
 
 
 def _same(it: _Writing) -> tuple[str, Options]:
@@ -237,39 +272,59 @@ def _same(it: _Writing) -> tuple[str, Options]:
 
 
 def _file(it: _Writing) -> tuple[str, Options]:
+    path, append_file = it.source.path, it.source.append
     if it.backend.file is not None:
-        return "file", {"path": it.backend.file.path, "append": True}
-    return "file", {"path": it.source.path, "append": it.source.append}
+        path, append_file = it.backend.file.path, True
+    return "file", {**it.named("path", "out", path), "append": append_file}
 
 
 def _pipe(it: _Writing) -> tuple[str, Options]:
-    return "pipe", {"path": it.source.path}
+    return "pipe", it.named("path", "device", it.source.path)
 
 
 def _dev(it: _Writing) -> tuple[str, Options]:
     kind = "parallel" if it.name.startswith("charparallel") else "serial"
-    return kind, {"path": it.source.path}
+    return kind, it.named("path", "device", it.source.path)
 
 
 def _unix(it: _Writing) -> tuple[str, Options]:
-    if it.backend.socket is not None:
-        return "socket", {"fd": it.backend.socket, **_server(it.source)}
-    return "socket", {"path": it.source.path, **_server(it.source), **_reconnect(it)}
+    number = it.backend.socket
+    if number is not None:
+        at = {"addr": _address("fd", {"str": str(number)})} if it.qmp else {"fd": number}
+        return "socket", {**at, **_server(it)}
+    path = {"path": it.source.path}
+    at = {"addr": _address("unix", path)} if it.qmp else path
+    return "socket", {**at, **_server(it), **_reconnect(it)}
+
+
+def _address(kind: str, data: Options) -> Options:
+    return {"type": kind, "data": data}
+
+
+def _inet(it: _Writing, member: str, prefix: str | None, host: str, port: str) -> Options:
+    """Return an address on the internet; ``prefix`` is that of options on the command line."""
+    if it.qmp:
+        return {member: _address("inet", {"host": host, "port": port})}
+    if prefix is None:
+        return {"host": host, "port": port}
+    return {f"{prefix}addr": host, f"{prefix}port": port}
 
 
 def _tcp(it: _Writing) -> tuple[str, Options]:
+    telnet = True if it.owner.protocol == "telnet" else False if it.qmp else None
     return "socket", {
-        "host": it.source.host,
-        "port": it.source.service,
-        "telnet": True if it.owner.protocol == "telnet" else None,
-        **_server(it.source),
+        **_inet(it, "addr", None, it.source.host, it.source.service),
+        "telnet": telnet,
+        **_server(it),
         **_reconnect(it),
         "tls-creds": _tls_alias(it.name) if it.source.tls else None,
     }
 
 
-def _server(source: Any) -> Options:
-    return {"server": True, "wait": False} if source.mode == "bind" else {}
+def _server(it: _Writing) -> Options:
+    if it.source.mode == "bind":
+        return {"server": True, "wait": False}
+    return {"server": False} if it.qmp else {}
 
 
 def _reconnect(it: _Writing) -> Options:
@@ -283,27 +338,31 @@ def _reconnect(it: _Writing) -> Options:
 
 
 def _udp(it: _Writing) -> tuple[str, Options]:
+    options = _inet(it, "remote", None, it.source.host or "", it.source.service)
     bound = next((end for end in it.owner.sources if end.mode == "bind"), None)
-    return "udp", {
-        "host": it.source.host or "",
-        "port": it.source.service,
-        "localaddr": (bound.host if bound is not None else None) or "",
-        "localport": (bound.service if bound is not None else None) or "0",
-    }
+    if bound is not None or not it.qmp:
+        host = (bound.host if bound is not None else None) or ""
+        port = (bound.service if bound is not None else None) or "0"
+        options |= _inet(it, "local", "local", host, port)
+    return "udp", options
 
 
 def _spicevmc(it: _Writing) -> tuple[str, Options]:
-    return "spicevmc", {"name": it.spicevmc}
+    return "spicevmc", it.named("name", "type", it.spicevmc)
 
 
-def _channel(it: _Writing) -> tuple[str, Options]:
-    return it.owner.type, {"name": it.source.channel}
+def _spiceport(it: _Writing) -> tuple[str, Options]:
+    return "spiceport", it.named("name", "fqdn", it.source.channel)
+
+
+def _dbus(it: _Writing) -> tuple[str, Options]:
+    return "dbus", {"name": it.source.channel}
 
 
 def _vdagent(it: _Writing) -> tuple[str, Options]:
     mouse = it.source.mouse
     return "qemu-vdagent", {
-        "name": "vdagent",
+        **({} if it.qmp else {"name": "vdagent"}),
         "clipboard": it.source.clipboard,
         "mouse": None if mouse is None else mouse == "client",
     }
@@ -321,7 +380,7 @@ _TYPES: Final[Mapping[str, Callable[[_Writing], tuple[str, Options]]]] = {
     "tcp": _tcp,
     "udp": _udp,
     "spicevmc": _spicevmc,
-    "spiceport": _channel,
-    "dbus": _channel,
+    "spiceport": _spiceport,
+    "dbus": _dbus,
     "qemu-vdagent": _vdagent,
 }

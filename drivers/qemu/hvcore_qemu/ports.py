@@ -59,6 +59,14 @@ class PortPool:
             kind=ErrorClass.INTERNAL,
         )
 
+    def reserve(self, port: int) -> bool:
+        """Keep ``port`` from being chosen; return False when it has been already."""
+        with self._lock:
+            if port in self._taken:
+                return False
+            self._taken.add(port)
+            return True
+
     def give_back(self, port: int) -> None:
         """Make ``port`` available again."""
         with self._lock:

@@ -200,6 +200,9 @@ class PretendHost:
     def graphics_port(self, server: GraphicsServer) -> int:
         return _PORTS[server]
 
+    def reserve_port(self, port: int) -> None:
+        del port
+
     def network_address(self, network: str) -> str:
         del network
         raise HvError(

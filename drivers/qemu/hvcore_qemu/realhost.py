@@ -91,10 +91,13 @@ class RealHost:
         self.monitor_path: Path | None = None
 
     def close(self) -> None:
-        """Close everything that was opened; servers that started keep their ports themselves."""
+        """Close everything that was opened."""
         for descriptor in self.opened:
             os.close(descriptor)
         self.opened.clear()
+
+    def give_back_ports(self) -> None:
+        """Let others choose our ports; servers that listen by now keep theirs themselves."""
         for port in self.ports:
             _POOL.give_back(port)
         self.ports.clear()
@@ -332,6 +335,10 @@ class RealHost:
         port = _POOL.take(_PORTS[server])
         self.ports.append(port)
         return port
+
+    def reserve_port(self, port: int) -> None:
+        if _POOL.reserve(port):
+            self.ports.append(port)
 
     def network_address(self, network: str) -> str:
         del network

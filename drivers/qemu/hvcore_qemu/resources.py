@@ -280,6 +280,9 @@ class Host(Protocol):
         :raises HvError: when all ports of the configured range are in use.
         """
 
+    def reserve_port(self, port: int) -> None:
+        """Choose ``port`` for no server, since the document gives it to one."""
+
     def network_address(self, network: str) -> str:
         """Return the address of the host on a virtual network.
 

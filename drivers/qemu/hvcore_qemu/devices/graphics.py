@@ -25,6 +25,7 @@ from hvcore_qemu.props import switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Generator
     from collections.abc import Iterable
     from collections.abc import Mapping
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
     from hvcore_qemu.command import Command
+    from hvcore_qemu.config import QemuConfig
+    from hvcore_qemu.monitor import Command as MonitorCommand
     from hvcore_qemu.prepare import Preparation
 
 rules = Rules()
@@ -176,6 +179,8 @@ def prepare(work: Preparation) -> None:
             path = f"{work.config.dbus_state_dir}/{work.resources.short_name}-dbus.sock"
             graphics.bus_address = f"unix:path={path}"
     for graphics in displays:
+        _reserve(work, graphics)
+    for graphics in displays:
         allocate = _ALLOCATE.get(type(graphics))
         listens = getattr(graphics, "listens", ())
         if allocate is not None and listens and listens[0].type in ("address", "network"):
@@ -232,6 +237,22 @@ def _addresses(work: Preparation, graphics: VncGraphics | SpiceGraphics | RdpGra
             listen.socket, listen.generated = path, True
 
 
+def _reserve(work: Preparation, graphics: Graphics) -> None:
+    """Keep the ports that the document gives from being chosen for another display."""
+    if not isinstance(graphics, (VncGraphics, SpiceGraphics, RdpGraphics)):
+        return
+    if not graphics.listens or graphics.listens[0].type not in ("address", "network"):
+        return
+    ports = [] if graphics.autoport else [graphics.port]
+    if isinstance(graphics, VncGraphics):
+        ports.append(graphics.websocket)
+    elif isinstance(graphics, SpiceGraphics) and not graphics.autoport:
+        ports.append(graphics.tls_port)
+    for port in ports:
+        if port is not None and port > 0:
+            work.host.reserve_port(port)
+
+
 def _vnc_ports(work: Preparation, graphics: VncGraphics) -> None:
     if graphics.autoport:
         graphics.port = work.host.graphics_port("vnc")
@@ -271,6 +292,33 @@ _ALLOCATE: Final[Mapping[type[Graphics], Callable[[Preparation, Any], None]]] = 
     SpiceGraphics: _spice_ports,
     RdpGraphics: _rdp_ports,
 }
+
+
+# -- monitor -------------------------------------------------------------------------------------
+
+
+def passwords(domain: Domain, config: QemuConfig, now: int) -> Generator[MonitorCommand, Any, None]:
+    """Tell a QEMU that was just started which passwords its servers ask for.
+
+    The command line only says that there is one, since other users can read it.
+
+    :param now: seconds since the epoch.
+    """
+    for graphics in domain.devices.graphics:
+        if not isinstance(graphics, (VncGraphics, SpiceGraphics)):
+            continue
+        default: str | None = getattr(config, f"{graphics.type}_password")
+        password = default if graphics.password is None else graphics.password
+        if password is None:
+            continue
+        until = graphics.password_valid_to
+        expired = not password or (until is not None and until <= now)
+        arguments = {"protocol": graphics.type, "password": password}
+        if graphics.connected is not None:
+            arguments["connected"] = graphics.connected
+        yield "set_password", arguments
+        end = "now" if expired else "never" if until is None else str(until)
+        yield "expire_password", {"protocol": graphics.type, "time": end}
 
 
 # -- command line --------------------------------------------------------------------------------
