@@ -52,6 +52,7 @@ class Context:
     :ivar find_program: the path of a program by its name, as ``shutil.which`` does.
     :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
         several; the driver puts what it returns for the domain's emulator in ``caps``.
+    :ivar network_forward: how a virtual network forwards (``nat``, ``hostdev``...) by its name.
     """
 
     registry: Registry
@@ -66,6 +67,7 @@ class Context:
     random_bytes: Callable[[int], bytes] = os.urandom
     find_program: Callable[[str], str | None] = shutil.which
     find_capabilities: Callable[[str], Any] | None = None
+    network_forward: Callable[[str], str | None] | None = None
 
 
 @attrs.frozen(eq=False)

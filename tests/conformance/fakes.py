@@ -29,7 +29,6 @@ from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.firmware import Firmware
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import FdGroup
-from hvcore_qemu.resources import NetworkPort
 from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
 
@@ -245,15 +244,11 @@ class FakeHost(PretendHost):
         forward = etree.parse(path).find("forward")
         return None if forward is None else forward.get("mode", "nat")
 
-    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
-        definition, separator, port = network.partition(";")
+    def network_port(self, network: str, port_xml: str) -> str:
+        _, separator, port = network.partition(";")
         if not separator:
             raise HvError(f"Malformed fake network name '{network}'")
-        ports = self.aux / "virnetworkportxml2xmldata"
-        return NetworkPort(
-            (self.aux / "networkxml2xmlin" / f"{definition}.xml").read_text("utf-8"),
-            (ports / f"{port}.xml").read_text("utf-8"),
-        )
+        return (self.aux / "virnetworkportxml2xmldata" / f"{port}.xml").read_text("utf-8")
 
     # -- NUMA --------------------------------------------------------------------------------
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hvcore.errors import ValidationFailed
+from hvcore_qemu import aliases
+from hvcore_qemu.devices import interface as qemu
+from hvcore_qemu.prepare import Preparation
+from hvcore_qemu.pretend import PretendHost
+from hvcore_qemu.resources import Resources
 from tests.unit.qemu_family import Family
 
 CAPS = ("rtl8139", "netdev.json", "netdev.user", "netdev.stream", "virtio-pci-non-transitional")
@@ -103,3 +108,93 @@ def test_what_cannot_be_read_is_refused(family, kind, inside, message):
 )  # fmt: skip
 def test_what_qemu_cannot_do_is_refused(family, kind, inside, message):
     assert family.checked(interface(kind, inside)) == [f"unsupported configuration: {message}"]
+
+
+PORT = (
+    "<networkport><uuid>5d744f21-ba4a-4d6e-bdb2-30a35ff3207d</uuid><owner><name>g</name>"
+    "<uuid>d54df46f-1ab5-4a22-8618-4560ef5fac2c</uuid></owner><mac address='52:54:00:00:00:01'/>"
+    "{plug}</networkport>"
+)
+
+
+class Network(PretendHost):
+    """A host whose only network gives ports with ``plug``."""
+
+    def __init__(self, plug):
+        super().__init__()
+        self.plug = plug
+        self.asked = []
+
+    def network_port(self, network, port_xml):
+        self.asked.append((network, port_xml))
+        return PORT.format(plug=self.plug)
+
+
+def started(family, xml, plug):
+    domain, ctx = family.read(xml)
+    domain.uuid = "d54df46f-1ab5-4a22-8618-4560ef5fac2c"
+    aliases.assign(domain, family.caps)
+    work = Preparation(
+        domain=domain,
+        caps=frozenset({*family.caps, "vfio-pci"}),
+        config=ctx.config,
+        host=Network(plug),
+        registry=family.registry,
+        resources=Resources(domain_dir="/d"),
+    )
+    qemu.prepare(work)
+    qemu.prepare_host(work)
+    return work
+
+
+def test_a_running_interface_is_shown_as_what_the_network_made_of_it(family):
+    xml = interface("network", "<source network='lan'/>")
+    work = started(family, xml, "<plug type='bridge' bridge='br0'/>")
+    device = work.domain.devices.interfaces[0]
+    assert device.target == "vnet0"
+    assert work.host.asked[0][0] == "lan"
+    assert "<owner>\n    <name>g</name>" in work.host.asked[0][1]
+    shown = family.written(work.domain, inactive=False)
+    assert shown.startswith("<interface type='bridge'>")
+    assert (
+        "<source network='lan' portid='5d744f21-ba4a-4d6e-bdb2-30a35ff3207d' bridge='br0'/>"
+        in shown
+    )
+    kept = family.written(work.domain)
+    assert kept.startswith("<interface type='network'>")
+    assert "<source network='lan'/>" in kept
+    assert "vnet0" not in kept
+
+
+def test_a_network_can_give_a_device_of_the_host(family):
+    plug = (
+        "<plug type='hostdev-pci' managed='yes'>"
+        "<address domain='0x0000' bus='0x03' slot='0x07' function='0x1'/></plug>"
+    )
+    work = started(family, interface("network", "<source network='pool'/>"), plug)
+    device = work.domain.devices.interfaces[0]
+    assert str(device.source_pci) == "0000:03:07.1"
+    assert device.port.host_driver == "vfio"
+    twice = interface("network", "<source network='pool'/>") * 2
+    with pytest.raises(ValidationFailed, match="is already in use by domain g"):
+        started(family, twice, plug)
+
+
+def test_qemu_drives_the_tap_that_the_host_made(family):
+    xml = interface("bridge", "<source bridge='br0'/><alias name='ua-lan'/>")
+    plan = family.plan(xml, prepare=[qemu.prepare, qemu.prepare_host], command=[qemu.command])
+    assert plan.argv[1:] == [
+        "-netdev", '{"type":"tap","fd":"3","id":"hostua-lan"}',
+        "-device",
+        '{"driver":"rtl8139","netdev":"hostua-lan","id":"ua-lan","mac":"52:54:00:00:00:01"}',
+    ]  # fmt: skip
+
+
+def test_without_json_the_same_is_written_as_keys():
+    family = Family("interface", caps={"netdev.user", "netdev.stream"})
+    xml = interface("user", "<backend type='passt'/><alias name='ua-lan'/>")
+    plan = family.plan(xml, prepare=[qemu.prepare, qemu.prepare_host], command=[qemu.command])
+    assert plan.argv[2] == (
+        "stream,addr.type=unix,addr.path=/run/hvcore/qemu/passt/1-g-ua-lan.socket,server=off,"
+        "id=hostua-lan"
+    )

@@ -17,8 +17,8 @@ from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import DimmAddress
 from hvcore.model.devices.base import DriveAddress
-from hvcore.model.devices.interface import NetworkSource
 from hvcore_qemu.machines import machine_of
+from hvcore_qemu.netports import is_host_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from hvcore.model.devices import Devices
     from hvcore.model.devices.controller import Controller
     from hvcore.model.devices.disk import Disk
-    from hvcore.model.devices.interface import Interface
     from hvcore.model.domain import Domain
     from hvcore_qemu.machines import Machine
 
@@ -186,25 +185,11 @@ def _name_host_devices(
 ) -> None:
     """Name host devices, those that are interfaces included, from one sequence."""
     number = next_number((*devices.interfaces, *devices.hostdevs), "hostdev")
-    interfaces = [each for each in devices.interfaces if _is_host_device(each, network_forward)]
+    interfaces = [each for each in devices.interfaces if is_host_device(each, network_forward)]
     for device in (*interfaces, *devices.hostdevs):
         if device.alias is None:
             device.alias = f"hostdev{number}"
             number += 1
-
-
-def _is_host_device(
-    interface: Interface, network_forward: Callable[[str], str | None] | None
-) -> bool:
-    port = interface.port
-    if port.type != "network" or network_forward is None:
-        return port.type == "hostdev"
-    source = port.source
-    return (
-        isinstance(source, NetworkSource)
-        and source.network is not None
-        and network_forward(source.network) == "hostdev"
-    )
 
 
 def _name_consoles(domain: Domain) -> None:

@@ -17,7 +17,6 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore_qemu.resources import FdGroup
 from hvcore_qemu.resources import GraphicsServer
-from hvcore_qemu.resources import NetworkPort
 from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
 from hvcore_qemu.resources import number_of
@@ -129,8 +128,8 @@ class PretendHost:
         del network
         return None
 
-    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
-        del interface_xml
+    def network_port(self, network: str, port_xml: str) -> str:
+        del port_xml
         raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
 
     # -- storage -----------------------------------------------------------------------------

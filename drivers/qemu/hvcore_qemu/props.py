@@ -269,7 +269,7 @@ def rom_props(device: Device) -> Props:
 
     :raises ValidationFailed: for a device that is not on a PCI bus.
     """
-    if device.rom_enabled is None and device.rom_bar is None and not device.rom_file:
+    if device.rom_enabled is None and device.rom_bar is None and device.rom_file is None:
         return {}
     if not isinstance(device.address, PciAddress):
         refuse(Issue.unsupported("ROM tuning is only supported for PCI devices"))

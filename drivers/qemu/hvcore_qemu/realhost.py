@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
-    from hvcore_qemu.resources import NetworkPort
     from hvcore_qemu.resources import Volume
 
 _TUNSETIFF: Final = 0x400454CA
@@ -222,8 +221,8 @@ class RealHost:
         del network
         return None
 
-    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
-        del interface_xml
+    def network_port(self, network: str, port_xml: str) -> str:
+        del port_xml
         raise HvError(f"no network with matching name '{network}'", kind=ErrorClass.NO_NETWORK)
 
     # -- storage ------------------------------------------------------------------------

@@ -88,18 +88,6 @@ class Volume:
     pool_xml: str
 
 
-@attrs.frozen
-class NetworkPort:
-    """What a virtual network says about one of its ports.
-
-    :ivar network_xml: the definition of the network.
-    :ivar port_xml: the ``<networkport>`` document that was made for the interface.
-    """
-
-    network_xml: str
-    port_xml: str
-
-
 GraphicsServer = Literal["vnc", "vnc-websocket", "spice", "spice-tls", "rdp"]
 
 
@@ -196,9 +184,11 @@ class Host(Protocol):
     def network_forward(self, network: str) -> str | None:
         """Return how a virtual network forwards, such as nat; None if not, or if not known."""
 
-    def network_port(self, network: str, interface_xml: str) -> NetworkPort:
-        """Return the port that ``network`` makes for an interface.
+    def network_port(self, network: str, port_xml: str) -> str:
+        """Make a port of ``network`` and return what became of it.
 
+        :param port_xml: the ``<networkport>`` that is wanted.
+        :returns: the same with a <plug>, and with what the network adds.
         :raises HvError: when there is no such network, or it is not active.
         """
 

@@ -369,7 +369,9 @@ def _floor_allowed(el: XmlElement) -> bool:
     """Return whether a guaranteed rate may stand here: inbound, from a virtual network."""
     parent = el.getparent()
     owner = None if parent is None else parent.getparent()
-    return el.tag == "inbound" and owner is not None and owner.get("type") == "network"
+    if el.tag != "inbound" or owner is None:
+        return False
+    return owner.tag == "networkport" or owner.get("type") == "network"
 
 
 @element("bandwidth", omit_empty=True)
@@ -382,7 +384,8 @@ class Bandwidth(Element):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Refuse what only ports of networks have."""
-        if self.class_id is not None:
+        parent = el.getparent()
+        if self.class_id is not None and (parent is None or parent.tag != "networkport"):
             ctx.issue(
                 el,
                 "classID attribute not supported on <bandwidth> in this usage context",

@@ -119,6 +119,7 @@ class Cases(Suite):
             driver="qemu",
             find_capabilities={f"/usr/bin/qemu-system-{case['arch']}": caps}.get,
             find_program=find_program,
+            network_forward=FakeHost(self.folder / "aux", extra).network_forward,
             host=host_info(self.folder / "aux", extra),
             config=config_of(self.folder / "aux", extra),
             abi_update=case["abi_update"],

@@ -195,7 +195,7 @@ def prepare_host(work: Preparation) -> None:
     :raises HvError: when one is missing that must be there.
     """
     plugged = work.host.usb_devices()
-    for device in host_devices(work.domain):
+    for device in _in_order(work.domain):
         source = device.source
         if isinstance(source, UsbSource) and plugged is not None:
             _find_usb(source, plugged)
@@ -203,10 +203,9 @@ def prepare_host(work: Preparation) -> None:
             assert device.alias is not None  # aliases are assigned before
             work.resources.vhost_fds[device.alias] = work.host.vhost_scsi()
         elif device.source_pci is not None:
+            port = device.port if isinstance(device, Interface) else device
             work.host.assign_pci(
-                str(device.source_pci),
-                managed=bool(device.managed),
-                driver=device.host_driver_model,
+                str(device.source_pci), managed=bool(port.managed), driver=port.host_driver_model
             )
 
 

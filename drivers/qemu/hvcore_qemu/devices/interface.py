@@ -25,6 +25,8 @@ from hvcore_qemu.netdev import connection_of
 from hvcore_qemu.netdev import has_device
 from hvcore_qemu.netdev import netdev
 from hvcore_qemu.netdev import passt_socket
+from hvcore_qemu.netports import allocate
+from hvcore_qemu.netports import is_host_device
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import boot_index
@@ -72,7 +74,7 @@ def _defaults(domain: Domain, device: Interface, ctx: Context) -> Issues:
     if device.model is None:
         if device.type in ("vdpa", "vhostuser"):
             device.model = "virtio"
-        elif device.type != "hostdev":
+        elif not is_host_device(device, ctx.network_forward):
             device.model = default_model(domain, ctx.caps)
     if (
         device.type == "user"
@@ -214,8 +216,14 @@ def _check_port(device: Interface) -> Issues:
 
 
 def prepare(work: Preparation) -> None:
-    """Settle what follows from passt."""
+    """Get ports of networks, and settle what follows from passt.
+
+    :raises HvError: when a network does not exist or has no port left.
+    :raises ValidationFailed: when a network gives a device that the guest already has.
+    """
     for device in work.domain.devices.interfaces:
+        if device.type == "network":
+            allocate(work, device)
         if isinstance(device.source, VhostUserSource) and device.backend == "passt":
             device.source.path = passt_socket(work, device)
             device.source.reconnect = True
