@@ -20,6 +20,7 @@ import attrs
 
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
+from hvcore.model import reading
 from hvcore.model.domain import Domain
 from hvcore.rules.base import Rules
 from hvcore.rules.table import CORE
@@ -148,7 +149,8 @@ class Pipeline:
         ctx = ParseContext(strict=strict)
         ctx.issues += control_characters(root)
         domain: Domain = self.registry.binding.parse(Domain, root, ctx)
-        _stop_at(ctx.issues)
+        if ctx.issues:
+            _stop_at(sorted(ctx.issues, key=reading.rank))
         return domain
 
     def post_parse(self, domain: Domain, ctx: Context) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 
 from hvcore.errors import ErrorClass
+from hvcore.errors import Issue
 from hvcore.model.blkiotune import BlkioTune
 from hvcore.model.clock import Clock
 from hvcore.model.cpu import Cpu
@@ -160,3 +161,7 @@ class Domain(Element):
             ctx.issue(el, "only one resource element is supported")
         if el.find("devices") is None:
             self.devices = Devices()
+        if ctx.issues and not (el.findtext("os/type") or self.bootloader):
+            # Alone it is found when the document is completed; beside others it comes first.
+            missing = "an os <type> must be specified"
+            ctx.issues.append(Issue.xml(missing, path="/domain/os/type", line=el.sourceline))

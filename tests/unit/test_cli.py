@@ -104,7 +104,7 @@ def test_refusals_show_every_issue_with_its_line(run, tmp_path):
     file = tmp_path / "bad.xml"
     file.write_text(
         "<domain type='test'>\n<name>x</name>\n<memory unit='parsec'>1</memory>\n"
-        "<devices>\n<watchdog/>\n</devices></domain>\n"
+        "<devices>\n<watchdog/>\n</devices><os><type>hvm</type></os></domain>\n"
     )
     result = run("define", str(file), code=1)
     lines = result.stderr.splitlines()

@@ -14,7 +14,10 @@ from hvcore.xml.context import ParseContext
 
 
 def domain_with(*devices):
-    xml = f"<domain type='test'><name>n</name><devices>{''.join(devices)}</devices></domain>"
+    xml = (
+        "<domain type='test'><name>n</name><os><type>hvm</type></os>"
+        f"<devices>{''.join(devices)}</devices></domain>"
+    )
     ctx = ParseContext()
     registry = Registry()
     registry.freeze()
