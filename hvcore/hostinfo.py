@@ -155,6 +155,21 @@ class GuestArch:
 
 
 @final
+@attrs.frozen(slots=True)
+class Processor:
+    """What the kernel tells of an x86 CPU.
+
+    :param vendor: such as ``GenuineIntel``.
+    :param signature: family, model and stepping.
+    :param flags: features by the kernel's names, separated by blanks.
+    """
+
+    vendor: str
+    signature: tuple[int, int, int]
+    flags: str
+
+
+@final
 @attrs.frozen(slots=True, kw_only=True)
 class HostInfo:
     """The host.
@@ -171,7 +186,8 @@ class HostInfo:
     :param microcode: version of the CPU's microcode, 0 when not known.
     :param cpu_signature: vendor, model and stepping in one line.
     :param cpu_offline: CPUs that are present but not in use.
-    :param cpu: model and features of the CPU; None when not known.
+    :param cpu: model and features of the CPU; None to conclude them from ``processor``.
+    :param processor: what the kernel tells of an x86 CPU.
     :param pci: answers questions about PCI devices; None where there are none to ask about.
     """
 
@@ -192,6 +208,7 @@ class HostInfo:
     cpu_mhz: int = 0
     cpu_offline: int = 0
     cpu: CpuSpec | None = None
+    processor: Processor | None = None
     pci: HostPci | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -432,6 +449,7 @@ class _System:
             microcode=int(cpuinfo.get("microcode", "0"), 0),
             cpu_signature=_signature(cpuinfo),
             cpu_mhz=int(float(cpuinfo.get("cpu MHz", "0"))),
+            processor=_processor(cpuinfo),
             cpu_offline=len(set(present) - set(online)) if present else 0,
             pci=SysfsPci(self.root),
         )
@@ -575,6 +593,15 @@ def _pagesize(text: str) -> int:
     if text[-1:] in factors:
         return int(text[:-1]) * factors[text[-1]]
     return int(text) // 1024
+
+
+def _processor(cpuinfo: dict[str, str]) -> Processor | None:
+    numbers = [cpuinfo.get(key, "") for key in ("cpu family", "model", "stepping")]
+    if "flags" not in cpuinfo or not all(number.isdigit() for number in numbers):
+        return None
+    family, model, stepping = (int(number) for number in numbers)
+    vendor = cpuinfo.get("vendor_id", "")
+    return Processor(vendor, (family, model, stepping), cpuinfo["flags"])
 
 
 def _signature(cpuinfo: dict[str, str]) -> str | None:

@@ -289,6 +289,40 @@ def data_of(
     return CpuData(bits=bits, vendor=maker, signature=signature)
 
 
+_LINUX: Final[Mapping[str, str]] = {
+    "avx512_bitalg": "avx512bitalg",
+    "avx512_vbmi2": "avx512vbmi2",
+    "avx512_vnni": "avx512vnni",
+    "cqm": "cmt",
+    "cr8_legacy": "cr8legacy",
+    "nonstop_tsc": "invtsc",
+    "pausefilter": "pause-filter",
+    "pclmulqdq": "pclmuldq",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "tsc_deadline_timer": "tsc-deadline",
+}
+# The kernel calls the mitigations of both vendors by one name, libvirt by the bit they are.
+_LINUX_INTEL: Final[Mapping[str, str]] = {"ibrs": "spec-ctrl", "ibpb": "spec-ctrl"}
+_LINUX_AMD: Final[Mapping[str, str]] = {"ssbd": "amd-ssbd", "stibp": "amd-stibp"}
+
+
+def from_linux(vendor: str, signature: tuple[int, int, int], flags: str) -> CpuSpec:
+    """Return the host's CPU from what ``/proc/cpuinfo`` tells.
+
+    :param vendor: such as ``GenuineIntel``.
+    :param flags: features by the kernel's names, separated by blanks.
+    :raises HvError: when no model fits.
+    """
+    special = {**_LINUX, **(_LINUX_INTEL if vendor == "GenuineIntel" else _LINUX_AMD)}
+    known = cpu_map().features
+    names = []
+    for flag in flags.split():
+        name = special.get(flag, flag)
+        names.append(name if name in known else name.replace("_", "-"))
+    return decode(data_of(names, vendor=vendor, signature=signature), host=True)
+
+
 # -- comparing ----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ for as long as the capabilities they were concluded from.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING
 from typing import Final
@@ -25,6 +26,7 @@ from hvcore_qemu.machines import X86
 if TYPE_CHECKING:
     from hvcore.cpu.spec import Models
     from hvcore.hostinfo import HostInfo
+    from hvcore.hostinfo import Processor
     from hvcore_qemu.capabilities import Accelerator
     from hvcore_qemu.capabilities import HostCpu
     from hvcore_qemu.capabilities import QemuCapabilities
@@ -76,7 +78,7 @@ def host_models(caps: QemuCapabilities, virt_type: str, info: HostInfo | None) -
     if info is not None and not is_native(info.arch, caps.arch):
         return None
     accelerator = caps.accelerator(virt_type)
-    host = info.cpu if info is not None else None
+    host = _host_cpu(info)
     key = (id(accelerator), id(host))
     kept = _KEPT.get(key)
     if kept is not None and kept[0]() is accelerator:
@@ -88,6 +90,20 @@ def host_models(caps: QemuCapabilities, virt_type: str, info: HostInfo | None) -
     # The host is kept as well, so that its id belongs to nothing else.
     _KEPT[key] = (weakref.ref(accelerator, lambda _: _KEPT.pop(key, None)), host, found)
     return found
+
+
+def _host_cpu(info: HostInfo | None) -> CpuSpec | None:
+    if info is None or info.cpu is not None or info.processor is None:
+        return None if info is None else info.cpu
+    return _processor_model(info.processor)
+
+
+@functools.lru_cache(maxsize=4)
+def _processor_model(processor: Processor) -> CpuSpec | None:
+    try:
+        return x86.from_linux(processor.vendor, processor.signature, processor.flags)
+    except HvError:
+        return None  # a processor that no model describes
 
 
 def _conclude(caps: QemuCapabilities, virt_type: str, host: CpuSpec | None) -> HostModels | None:
