@@ -248,8 +248,8 @@ class Numa(Element):
     cells: list[NumaCell] = children("cell", NumaCell)
     interconnects: list[Interconnect] | None = custom(_Interconnects(), wrapper="interconnects")
 
-    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
-        """Put the cells in the order of their numbers."""
+    def arrange(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Put the cells in the order of their numbers; called when the CPU itself was read."""
         if not self.cells:
             ctx.issue(el, "NUMA topology defined without NUMA cells")
             return
@@ -363,6 +363,9 @@ class Cpu(Element):
         _topology(self, el, ctx)
         _features(self, el, ctx)
         _caches(self, el, ctx)
+        numa = el.find("numa")
+        if self.numa is not None and numa is not None:
+            self.numa.arrange(numa, ctx)
 
 
 def _attributes(cpu: Cpu, el: XmlElement, ctx: ParseContext) -> None:

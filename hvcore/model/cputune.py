@@ -47,9 +47,7 @@ class VcpuPin(Element):
     """Host CPUs that one virtual CPU may run on."""
 
     vcpu: int = attr("@vcpu", UINT, required=True)
-    cpuset: NodeSet = attr(
-        "@cpuset", NODESET, required=True, missing="internal error: missing cpuset for vcpupin"
-    )
+    cpuset: NodeSet | None = attr("@cpuset", NODESET, doc="may only lack where there is no CPU")
     parsed = _refuse_no_cpu
 
 

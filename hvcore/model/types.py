@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
 
-_ITEM: Final = re.compile(r"\s*(\^?)([0-9]+)(?:-([0-9]+))?\s*\Z")
+_ITEM: Final = re.compile(r"\s*(\^?)([0-9]+)\s*(?:-\s*([0-9]+)\s*)?\Z")
 
 
 @final
@@ -55,15 +55,17 @@ class NodeSet:
         :raises ValueError: when the text does not follow libvirt's grammar, with libvirt's words.
         """
         mask = 0
-        for item in text.split(","):
+        items = text.split(",")
+        if len(items) > 1 and not items[-1].strip():
+            items.pop()  # a comma at the end ends nothing
+        for item in items:
             match = _ITEM.match(item)
             if match is None:
                 raise ValueError(f"Failed to parse bitmap '{text}'")
             negated, first, last = match.groups()
             low = int(first)
             high = int(last) if last is not None else low
-            bad_negation = negated and (last is not None or not mask >> low & 1)
-            if high < low or high >= cls.LIMIT or bad_negation:
+            if high < low or high >= cls.LIMIT or (negated and last is not None):
                 raise ValueError(f"Failed to parse bitmap '{text}'")
             if negated:
                 mask &= ~(1 << low)

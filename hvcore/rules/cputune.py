@@ -48,6 +48,8 @@ def _pins(domain: Domain, ctx: Context) -> Iterator[Issue]:
         return
     tune.vcpupins = [pin for pin in tune.vcpupins if pin.vcpu < max_vcpus(domain)]
     tune.vcpupins.sort(key=lambda pin: pin.vcpu)
+    if any(pin.cpuset is None for pin in tune.vcpupins):
+        yield Issue.internal("missing cpuset for vcpupin")
     for number in _repeated(pin.vcpu for pin in tune.vcpupins):
         yield Issue.internal(f"duplicate vcpupin for vcpu '{number}'")
     order = {thread.id: place for place, thread in enumerate(iothreads(domain))}

@@ -33,7 +33,7 @@ _MAX_WITHOUT_EIM: Final = 255
 def _states(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """CPU 0 is always there, and those that cannot be plugged come first."""
     del ctx
-    states = domain.vcpus
+    states = vcpu_states(domain)
     if not states:
         return
     first = states[0]
