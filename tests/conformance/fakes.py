@@ -75,6 +75,7 @@ CONFIG: Final = QemuConfig(
     spice_password="123456",
     vnc_sasl_dir="/etc/sasl2",
     spice_sasl_dir="/etc/sasl2",
+    chardev_tls_x509_verify=False,
 )
 """The settings that the outputs were made with where a row names no others."""
 

@@ -358,7 +358,6 @@ def test_tls(family):
     xml = "<parallel type='tcp'><source mode='bind' host='h' service='1'/></parallel>"
     words = argv(
         family, xml, chardev_tls=True, chardev_tls_x509_secret_uuid="0" * 32,
-        chardev_tls_x509_verify=True,
     )  # fmt: skip
     assert words[::2] == ["-object", "-object", "-chardev", "-device"]
     assert '"id":"charparallel0-secret0"' in words[1]

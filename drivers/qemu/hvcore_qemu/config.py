@@ -29,7 +29,9 @@ class QemuConfig:
     :ivar config_base_dir: where versions before 9.7 of libvirt put sockets of channels.
     :ivar swtpm_versions: versions that the installed emulator of TPMs has; none without one.
     :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none.
-    :ivar tls_x509_verify: whether clients must show certificates.
+    :ivar vnc_tls_x509_verify: whether clients of VNC must show certificates.
+    :ivar chardev_tls_x509_verify: whether clients of character devices must; libvirt's defaults
+        differ.
     :ivar security_model: security driver of labels that name none.
     :ivar set_process_name: show the guest's name in the list of processes.
     """
@@ -77,7 +79,7 @@ class QemuConfig:
     qemu_rdp: str | None = "/usr/bin/qemu-rdp"
     chardev_tls: bool = False
     chardev_tls_x509_cert_dir: str = "/etc/pki/libvirt-chardev"
-    chardev_tls_x509_verify: bool = False
+    chardev_tls_x509_verify: bool = True
     chardev_tls_x509_secret_uuid: str | None = None
     vxhs_tls: bool = False
     vxhs_tls_x509_cert_dir: str = "/etc/pki/libvirt-vxhs"
