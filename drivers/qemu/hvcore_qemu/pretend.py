@@ -40,6 +40,8 @@ _PORTS: Final[dict[GraphicsServer, int]] = {
 class PretendHost:
     """Implements :class:`hvcore_qemu.resources.Host` without touching the host."""
 
+    pretends = True
+
     def __init__(self) -> None:
         self._next = itertools.count(_FIRST_FD)
         self._interfaces = itertools.count()

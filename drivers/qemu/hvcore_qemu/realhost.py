@@ -84,6 +84,8 @@ class RealHost:
     :ivar monitor_path: where the monitor listens.
     """
 
+    pretends = False
+
     def __init__(self) -> None:
         self.opened: list[int] = []
         self.ports: list[int] = []

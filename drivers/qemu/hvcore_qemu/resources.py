@@ -107,7 +107,11 @@ class Host(Protocol):
     """Provider of everything a start takes from outside: descriptors, lookups, time and chance.
 
     Descriptors are returned by number and stay open until QEMU has them.
+
+    :ivar pretends: nothing is opened or taken, and nothing will be started.
     """
+
+    pretends: bool
 
     # -- time, chance, environment -----------------------------------------------------------
 

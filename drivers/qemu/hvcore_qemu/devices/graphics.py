@@ -272,7 +272,7 @@ def _spice_ports(work: Preparation, graphics: SpiceGraphics) -> None:
     if plain or graphics.port == -1:
         graphics.port = work.host.graphics_port("spice")
     if secure or graphics.tls_port == -1:
-        if not tls:
+        if not tls and not work.host.pretends:
             refuse(
                 Issue.unsupported(
                     "Auto allocation of spice TLS port requested but spice TLS is disabled in"
