@@ -42,7 +42,8 @@ WritePolicy = Literal["default", "immediate"]
 CacheMode = Literal["none", "always"]
 Sandbox = Literal["namespace", "chroot"]
 
-_MODE: Final = INTEGER(0, 2**32 - 1, base=8, form="04o", expected="Expected non-negative value")
+_EXPECTED: Final = "Expected non-negative integer value"
+_MODE: Final = INTEGER(0, 2**32 - 1, base=8, form="04o", expected=_EXPECTED)
 _PERMISSIONS: Final = 0o777
 # What names the source of each type.
 _SOURCES: Final[Mapping[str, tuple[str, ...]]] = {

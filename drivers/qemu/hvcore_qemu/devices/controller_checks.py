@@ -41,7 +41,7 @@ _USB_FLAGS: Final[Mapping[str, str]] = {
 }
 _VIRTIO_NEEDS: Final = ("virtio-scsi-pci", "This QEMU doesn't support virtio scsi controller")
 _SCSI_NEEDS: Final[Mapping[str, tuple[str, str]]] = {
-    # model: capability and what libvirt says without it
+    # model: capability and what libvirt says without it (it lets all ESP adapters through)
     "lsilogic": ("lsi", "This QEMU doesn't support the LSI 53C895A SCSI controller"),
     "virtio-scsi": _VIRTIO_NEEDS,
     "virtio-transitional": _VIRTIO_NEEDS,
@@ -55,9 +55,6 @@ _SCSI_NEEDS: Final[Mapping[str, tuple[str, str]]] = {
         "pvscsi",
         "This QEMU doesn't support the pvscsi (VMware paravirtual SCSI) controller",
     ),
-    "ncr53c90": ("ncr53c90", "This QEMU doesn't support the NCR53C90 (ESP) controller"),
-    "dc390": ("dc390", "This QEMU doesn't support the DC390 (ESP) controller"),
-    "am53c974": ("am53c974", "This QEMU doesn't support the AM53C974 (ESP) controller"),
 }
 _PCI_DEVICES: Final[Mapping[str, frozenset[str]]] = {
     # model: QEMU's devices for it
