@@ -218,13 +218,17 @@ def _directory(image: Image) -> Props:
     }
 
 
+def nvme_address(source: NvmeSource) -> str:
+    """Return where the controller is, as ``0000:01:00.0``."""
+    at = source.address
+    assert at is not None  # the parser requires it
+    return f"{at.domain or 0:04x}:{at.bus or 0:02x}:{at.slot or 0:02x}.{at.function or 0:x}"
+
+
 def _nvme(image: Image) -> Props:
     source = image.source
     assert isinstance(source, NvmeSource)
-    at = source.address
-    assert at is not None  # the parser requires it
-    place = f"{at.domain or 0:04x}:{at.bus or 0:02x}:{at.slot or 0:02x}.{at.function or 0:x}"
-    return {"driver": "nvme", "device": place, "namespace": source.namespace}
+    return {"driver": "nvme", "device": nvme_address(source), "namespace": source.namespace}
 
 
 def _vdpa(image: Image) -> Props:

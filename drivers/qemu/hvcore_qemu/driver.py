@@ -300,11 +300,13 @@ class QemuDriver(Driver):
             await asyncio.gather(connecting, ending, return_exceptions=True)
         terminals = await guest.monitor.run(lifecycle.handshake(guest.course))
         if record.live is not None:
+            from hvcore_qemu.devices.disk import limits  # noqa: PLC0415 - see pipeline
             from hvcore_qemu.devices.graphics import passwords  # noqa: PLC0415 - see pipeline
 
             domain = record.live.domain
             await guest.monitor.run(passwords(domain, self.config, int(time.time())))
             await guest.monitor.run(vcpus.plug(domain))
+            await guest.monitor.run(limits(domain))
         record.data = {**record.data, "terminals": terminals}
         if terminals and record.live is not None:
             record.live = _with_terminals(record.live, terminals, self.registry)

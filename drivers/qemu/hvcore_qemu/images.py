@@ -12,13 +12,16 @@ from typing import Final
 from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.model.devices.storage import BlockSource
+from hvcore.model.devices.storage import DirSource
 from hvcore.model.devices.storage import FileSource
 from hvcore.model.devices.storage import NetworkSource
+from hvcore.model.devices.storage import NvmeSource
 from hvcore.model.devices.storage import VhostVdpaSource
 from hvcore.model.devices.storage import VolumeSource
 from hvcore_qemu.blockdev import DiskBackend
 from hvcore_qemu.blockdev import Image
 from hvcore_qemu.blockdev import nfs_identity
+from hvcore_qemu.blockdev import nvme_address
 from hvcore_qemu.credentials import seal
 from hvcore_qemu.credentials import tls_secret
 from hvcore_qemu.devices.disk_checks import check_image
@@ -81,8 +84,13 @@ def prepare_host(work: Preparation) -> None:
     ]
     if any(image.reservations == (MANAGED_HELPER, None) for image in images):
         work.host.pr_helper(managed_helper_socket(work.resources.domain_dir))
+    for disk in work.domain.devices.disks:
+        if disk.transient and isinstance(disk.source, FileSource):
+            work.host.transient(disk.source.path or "")
     for image in images:
         source = image.source
+        if isinstance(source, NvmeSource) and source.managed:
+            work.host.managed_nvme(nvme_address(source))
         if isinstance(source, VhostVdpaSource):
             fd = work.host.vdpa(source.dev or "")
             image.fds = work.resources.new_fd_set([(fd, f"{image.storage}-vdpa")])
@@ -159,7 +167,7 @@ def _chain(work: Preparation, disk: Disk) -> list[Image]:
 
 def default_format(source: Source) -> str:
     """Return the format of a volume whose definition does not tell."""
-    return "fat" if source.__class__.__name__ == "DirSource" else "raw"
+    return "fat" if isinstance(source, DirSource) else "raw"
 
 
 def _image(

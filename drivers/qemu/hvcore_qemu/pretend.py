@@ -168,6 +168,12 @@ class PretendHost:
     def pr_helper(self, socket: str) -> None:
         del socket
 
+    def transient(self, path: str) -> None:
+        del path
+
+    def managed_nvme(self, address: str) -> None:
+        del address
+
     # -- devices of the host -----------------------------------------------------------------
 
     def vfio(self) -> bool:

@@ -269,6 +269,14 @@ class RealHost:
         del socket
         _missing("managed persistent reservations")
 
+    def transient(self, path: str) -> None:
+        del path
+        _missing("transient disks")
+
+    def managed_nvme(self, address: str) -> None:
+        del address
+        _missing("managed NVMe disks")
+
     # -- devices of the host ------------------------------------------------------------
 
     def vfio(self) -> bool:

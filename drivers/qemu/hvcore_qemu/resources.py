@@ -234,6 +234,12 @@ class Host(Protocol):
     def pr_helper(self, socket: str) -> None:
         """Start the helper for persistent reservations, which listens at ``socket``."""
 
+    def transient(self, path: str) -> None:
+        """Get ready to throw away what a guest writes to the image ``path``."""
+
+    def managed_nvme(self, address: str) -> None:
+        """Take an NVMe controller from the host's driver, for QEMU to drive it."""
+
     # -- devices of the host -----------------------------------------------------------------
 
     def vfio(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 
 from hvcore.addresses.drive import disk_index
 from hvcore.errors import Issue
+from hvcore.model.devices.disk import IOTUNE_LIMITS
 from hvcore.model.devices.disk import Disk
 from hvcore.model.devices.storage import BlockSource
 from hvcore.model.devices.storage import DirSource
@@ -15,6 +16,7 @@ from hvcore.model.devices.storage import FileSource
 from hvcore.model.devices.storage import NetworkSource
 from hvcore.model.devices.storage import VhostUserSource
 from hvcore.rules.base import Rules
+from hvcore_qemu.aliases import disk_object
 from hvcore_qemu.blockdev import CACHE
 from hvcore_qemu.blockdev import add_chain
 from hvcore_qemu.blockdev import credentials
@@ -37,6 +39,7 @@ from hvcore_qemu.props import switch
 from hvcore_qemu.props import virtio_props
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from collections.abc import Iterator
     from collections.abc import Mapping
 
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.blockdev import DiskBackend
     from hvcore_qemu.blockdev import Image
     from hvcore_qemu.command import Command
+    from hvcore_qemu.monitor import Command as MonitorCommand
 
 rules = Rules.merged([checks])
 
@@ -235,6 +239,41 @@ def _flat(name: str, value: Any) -> Iterator[str]:
         yield f"{name}={switch(value)}"
     else:
         yield f"{name}={escape_comma(str(value))}"
+
+
+# --- while QEMU waits ---
+
+_THROTTLES: Final = (
+    # QEMU's names in the order of the limits
+    "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "bps_max", "bps_rd_max",
+    "bps_wr_max", "iops_max", "iops_rd_max", "iops_wr_max",
+)  # fmt: skip
+_LENGTHS: Final = tuple(f"{name}_length" for name in _THROTTLES[6:])
+
+
+def limits(domain: Domain) -> Generator[MonitorCommand, Any, None]:
+    """Set the limits of <iotune>, which the command line cannot express for nodes."""
+    for disk in domain.devices.disks:
+        tune = disk.iotune
+        if disk.empty or tune is None or not tune.limited:
+            continue
+        values = [getattr(tune, name) for name in IOTUNE_LIMITS]
+        count = len(_THROTTLES)
+        yield (
+            "block_set_io_throttle",
+            present(
+                {
+                    "id": disk_object(disk),
+                    **dict(zip(_THROTTLES, values[:count], strict=True)),
+                    "iops_size": tune.size_iops_sec,
+                    "group": tune.group_name or None,
+                    **{
+                        name: positive(value)
+                        for name, value in zip(_LENGTHS, values[count:], strict=True)
+                    },
+                }
+            ),
+        )
 
 
 # --- the device ---
