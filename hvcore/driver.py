@@ -364,7 +364,10 @@ class Driver(abc.ABC):
         raise self.unsupported(Op.CONSOLE, record)
 
     async def lower(self, definition: Definition) -> str:
-        """Return what would be handed to the hypervisor, as text."""
+        """Return what would be handed to the hypervisor, as text.
+
+        :param definition: made for this call alone, so what a start fills in may be put in place.
+        """
         del definition
         raise self.unsupported(Op.LOWER)
 

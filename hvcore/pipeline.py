@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
@@ -26,7 +25,7 @@ from hvcore.rules.base import Rules
 from hvcore.rules.table import CORE
 from hvcore.xml.context import FormatContext
 from hvcore.xml.context import ParseContext
-from hvcore.xml.fields import fields_of
+from hvcore.xml.fields import child_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +53,7 @@ class Context:
     :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
         several; the driver puts what it returns for the domain's emulator in ``caps``.
     :ivar network_forward: how a virtual network forwards (``nat``, ``hostdev``...) by its name.
+    :ivar placed: the driver assigned the addresses of a new domain in this context.
     """
 
     registry: Registry
@@ -69,6 +69,7 @@ class Context:
     find_program: Callable[[str], str | None] = shutil.which
     find_capabilities: Callable[[str], Any] | None = None
     network_forward: Callable[[str], str | None] | None = None
+    placed: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -76,10 +77,14 @@ class Definition:
     """A domain that passed the pipeline. Swapped as a whole, never changed in place.
 
     :ivar domain: the model; treat it as read-only and change a :meth:`clone`.
+    :ivar placed_for: the capabilities for which the driver assigned all addresses of a new
+        domain; None where that is not known, as of a definition read back from a file. With the
+        same capabilities a second assignment would find nothing to do.
     """
 
     domain: Domain
     _registry: Registry
+    placed_for: Any = None
 
     @property
     def name(self) -> str:
@@ -147,7 +152,7 @@ class Pipeline:
 
         root = read(xml, "domain")
         ctx = ParseContext(strict=strict)
-        ctx.issues += control_characters(root)
+        ctx.issues += control_characters(root, xml)
         domain: Domain = self.registry.binding.parse(Domain, root, ctx)
         if ctx.issues:
             _stop_at(sorted(ctx.issues, key=reading.rank))
@@ -159,6 +164,7 @@ class Pipeline:
         :raises ValidationFailed: when that is impossible.
         """
         issues: list[Issue] = []
+        ctx.placed = False
         _run(self.rules.early, domain, ctx, issues)
         _stop_at(issues)
         _run(self.rules.domain, domain, ctx, issues)
@@ -186,6 +192,7 @@ class Pipeline:
         assigned = self.registry.manager.hook.hv_assign_addresses(domain=domain, ctx=ctx)
         if assigned is None and self.assign is not None:
             assigned = self.assign(domain, ctx)
+            ctx.placed = ctx.abi_update
         issues += assigned or ()
         _stop_at(issues)
 
@@ -235,7 +242,7 @@ class Pipeline:
                 _stop_at(self.validate(domain, ctx))
         except ValidationFailed as error:
             raise ValidationFailed(_located(error.issues, xml)) from None
-        return Definition(domain, self.registry)
+        return Definition(domain, self.registry, ctx.caps if ctx.placed else None)
 
     def define(self, xml: str | bytes, ctx: Context, *, strict: bool = False) -> Definition:
         """Return the sealed definition of ``xml``; raises as :meth:`load`."""
@@ -266,7 +273,9 @@ def unclaimed(domain: Domain) -> list[Issue]:
     Such a domain can be kept and rewritten, but not started: nobody knows what is missing.
     """
     issues = []
-    for owner in _elements(domain):
+    owners: list[Element] = []
+    _collect_unclaimed(domain, owners)
+    for owner in owners:
         for path, (attributes, elements) in owner.unclaimed.items():
             where = "/".join(filter(None, (owner.spec.tag, path)))
             names = [f"attribute '{name}'" for name in attributes]
@@ -278,17 +287,23 @@ def unclaimed(domain: Domain) -> list[Issue]:
     return issues
 
 
-def _elements(owner: Element) -> Iterator[Element]:
-    """Yield ``owner`` and every element below it, extensions included."""
-    yield owner
-    for name, spec in fields_of(type(owner)):
-        if spec.kind in ("child", "children", "choice"):
-            value = getattr(owner, name)
-            for item in value if isinstance(value, list) else (value,):
-                if item is not None:
-                    yield from _elements(item)
-    for extension in owner.extensions():
-        yield from _elements(extension)
+def _collect_unclaimed(owner: Element, found: list[Element]) -> None:
+    """Append ``owner`` and every element below it, extensions included, with unclaimed parts.
+
+    Every start walks the whole document here, hence no generator.
+    """
+    if owner._extra:  # noqa: SLF001 - unclaimed, without making an empty mapping for each
+        found.append(owner)
+    for name in child_names(type(owner)):
+        value = getattr(owner, name)
+        if type(value) is list:
+            for item in value:
+                _collect_unclaimed(item, found)
+        elif value is not None:
+            _collect_unclaimed(value, found)
+    if owner._ext is not None:  # noqa: SLF001 - as above
+        for extension in owner.extensions():
+            _collect_unclaimed(extension, found)
 
 
 def _at(owner: Element, issue: Issue) -> Issue:

@@ -41,7 +41,8 @@ class Plan(Generic[_S]):
     """
 
     def __init__(self, order: tuple[str, ...]) -> None:
-        self._sections = {name: Section[_S](name) for name in order}
+        # Section[_S] would be a call through typing for each of them.
+        self._sections: dict[str, Section[_S]] = {name: Section(name) for name in order}
 
     def section(self, name: str) -> Section[_S]:
         """Return the section ``name``.
@@ -54,7 +55,7 @@ class Plan(Generic[_S]):
         """Return a new section right after another; for plugins that amend a plan."""
         if name in self._sections:
             return self._sections[name]
-        made = Section[_S](name)
+        made: Section[_S] = Section(name)
         reordered: dict[str, Section[_S]] = {}
         for existing, section in self._sections.items():
             reordered[existing] = section

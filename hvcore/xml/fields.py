@@ -491,3 +491,16 @@ def fields_of(cls: type[Element]) -> list[tuple[str, FieldSpec]]:
 
 
 _FIELDS: Final[dict[type, list[tuple[str, FieldSpec]]]] = {}
+
+
+_CHILDREN: Final[dict[type, tuple[str, ...]]] = {}
+
+
+def child_names(cls: type[Element]) -> tuple[str, ...]:
+    """Return the names of the fields that hold elements, alone or in lists."""
+    found = _CHILDREN.get(cls)
+    if found is None:
+        kinds = ("child", "children", "choice")
+        found = tuple(name for name, spec in fields_of(cls) if spec.kind in kinds)
+        _CHILDREN[cls] = found
+    return found

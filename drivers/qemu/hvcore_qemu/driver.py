@@ -123,6 +123,7 @@ class QemuDriver(Driver):
         self._guests: dict[Record, Guest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
+        self._programs: dict[str, tuple[float, str | None]] = {}
         self._pipeline: Pipeline | None = None
         self._host: HostInfo | None = None
 
@@ -168,6 +169,7 @@ class QemuDriver(Driver):
             host=self.host(),
             config=self.config,
             abi_update=new,
+            find_program=self._find_program,
         )
 
     def host(self) -> HostInfo:
@@ -188,12 +190,21 @@ class QemuDriver(Driver):
 
             host = self.host().arch
             arch = (domain.os.arch if domain.os is not None else None) or host
-            binary = default_emulator(host, arch, shutil.which)
+            binary = default_emulator(host, arch, self._find_program)
             if binary is None:
                 raise HvError(
                     f"could not find capabilities for arch={arch} ", kind=ErrorClass.INVALID_ARG
                 )
         return await self._probed(binary)
+
+    def _find_program(self, name: str) -> str | None:
+        """Return the path of a program; asked several times for each document."""
+        now = time.monotonic()
+        checked, path = self._programs.get(name, (0.0, None))
+        if path is None or now - checked > _FRESH:
+            path = shutil.which(name)
+            self._programs[name] = (now, path)
+        return path
 
     async def _probed(self, binary: str) -> QemuCapabilities:
         from hvcore_qemu import probe  # noqa: PLC0415 - imports nothing heavy unless it must ask
@@ -265,7 +276,9 @@ class QemuDriver(Driver):
         folder = self._directory.runtime(record.uuid)
         # What is bound for the domain lives and goes with its own directory.
         config = attrs.evolve(self.config, channel_target_dir=str(folder))
-        plan = await self._lowered(domain, host, config, str(folder))
+        plan = await self._lowered(
+            domain, host, config, str(folder), placed_for=record.live.placed_for
+        )
         return Start(
             argv=plan.argv,
             env=plan.env,
@@ -274,14 +287,20 @@ class QemuDriver(Driver):
         )
 
     async def _lowered(
-        self, domain: Domain, host: Host, config: QemuConfig, folder: str | None = None
+        self,
+        domain: Domain,
+        host: Host,
+        config: QemuConfig,
+        folder: str | None = None,
+        *,
+        placed_for: QemuCapabilities | None,
     ) -> QemuPlan:
         """Complete ``domain`` for a start and return the plan of its command line."""
         from hvcore_qemu.launch import plan_start  # noqa: PLC0415 - see pipeline
 
         ctx = await self.context(domain)
         ctx.config = config
-        return plan_start(domain, ctx, host, domain_dir=folder)
+        return plan_start(domain, ctx, host, domain_dir=folder, placed_for=placed_for)
 
     async def _greet(self, record: Record, guest: Guest, launch: Launch) -> None:
         """Connect to the monitor of a QEMU that was just started, unless it ends first."""
@@ -592,7 +611,9 @@ class QemuDriver(Driver):
         """Return environment and command line as a line for a shell."""
         from hvcore_qemu.pretend import PretendHost  # noqa: PLC0415 - see pipeline
 
-        plan = await self._lowered(definition.clone(), PretendHost(), self.config)
+        plan = await self._lowered(
+            definition.domain, PretendHost(), self.config, placed_for=definition.placed_for
+        )
         words = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
         return " ".join([*words, *map(shlex.quote, plan.argv)]) + "\n"
 

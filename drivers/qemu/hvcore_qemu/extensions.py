@@ -26,7 +26,6 @@ from hvcore_qemu.flags import flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from collections.abc import Mapping
 
     from lxml.etree import _Element as XmlElement
 
@@ -225,8 +224,10 @@ def changed_capabilities(
     return caps.replace(add=added, remove=removed), issues
 
 
-def overridden(domain: Domain, props: Mapping[str, Any]) -> dict[str, Any]:
+def overridden(domain: Domain, props: dict[str, Any]) -> dict[str, Any]:
     """Return the properties of a device with the document's overrides in place."""
+    if domain._ext is None:  # noqa: SLF001 - the common case, for each device
+        return props
     changed = dict(props)
     for prop in _overrides_of(domain, props.get("id")):
         changed.pop(prop.name, None)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.registry import Registry
+    from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import QemuPlan
     from hvcore_qemu.resources import Host
 
@@ -64,6 +65,7 @@ def plan_start(
     *,
     domain_dir: str | None = None,
     incoming: str | None = None,
+    placed_for: QemuCapabilities | None = None,
 ) -> QemuPlan:
     """Return what a start of ``domain`` would do.
 
@@ -71,6 +73,8 @@ def plan_start(
     :param ctx: the context of its validation; has the capabilities and the configuration.
     :param domain_dir: the domain's private directory; None for the one libvirt would use.
     :param incoming: the URI to receive a migration from.
+    :param placed_for: the capabilities for which all addresses are assigned already (see
+        :class:`hvcore.pipeline.Definition`).
     :raises ValidationFailed: when the domain cannot be started here.
     :raises HvError: when the host lacks something.
     """
@@ -93,6 +97,7 @@ def plan_start(
         resources=resources,
         info=ctx.host,
         new=incoming is None,
+        placed=placed_for is caps,
     )
     prepare(work)
     return build(domain, caps, ctx.config, resources, ctx.registry)

@@ -6,6 +6,7 @@ the ``prepare`` function of its family's module.
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Final
@@ -16,6 +17,8 @@ from hvcore_qemu import addresses
 from hvcore_qemu import aliases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hvcore.hostinfo import HostInfo
     from hvcore.model.domain import Domain
     from hvcore.registry import Registry
@@ -62,6 +65,7 @@ class Preparation:
     :ivar domain: the live copy; they may change it.
     :ivar info: what the host is; None where that is not known.
     :ivar new: the guest starts afresh (not an incoming migration).
+    :ivar placed: the addresses were assigned for these very capabilities.
     """
 
     domain: Domain
@@ -72,6 +76,7 @@ class Preparation:
     resources: Resources
     info: HostInfo | None = None
     new: bool = True
+    placed: bool = False
 
 
 def prepare(work: Preparation) -> None:
@@ -79,8 +84,15 @@ def prepare(work: Preparation) -> None:
 
     :raises ValidationFailed: when an address cannot be assigned.
     """
-    addresses.assign(work.domain, work.caps, new_domain=work.new)
+    if not work.placed:
+        addresses.assign(work.domain, work.caps, new_domain=work.new)
     aliases.assign(work.domain, work.caps, network_forward=work.host.network_forward)
-    for step in STEPS:
-        module, _, function = step.partition(":")
-        getattr(import_module(f"hvcore_qemu.{module}"), function)(work)
+    for step in _steps():
+        step(work)
+
+
+@functools.cache
+def _steps() -> tuple[Callable[[Preparation], None], ...]:
+    """Return the functions; their modules are imported at the first start."""
+    names = [step.partition(":") for step in STEPS]
+    return tuple(getattr(import_module(f"hvcore_qemu.{m}"), function) for m, _, function in names)

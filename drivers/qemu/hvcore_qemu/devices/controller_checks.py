@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 from typing import Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hvcore.model.devices.storage import IOThreadMapping
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.rules.base import Issues
     from hvcore_qemu.capabilities import QemuCapabilities
 
 rules = Rules()
@@ -215,25 +217,33 @@ def _scsi_iothreads(domain: Domain, device: Controller, ctx: Context) -> Iterato
 
 
 @rules.check(Controller)
-def _pci(domain: Domain, device: Controller, ctx: Context) -> Iterator[Issue]:
+def _pci(domain: Domain, device: Controller, ctx: Context) -> Issues | None:
     """Check that a PCI controller has all numbers of its model and no others."""
     if device.type != "pci":
-        return
+        return None
     if device.model is None:
-        yield Issue.internal("Unexpected enum value -1 for virDomainControllerModelPCI")
-        return
+        return [Issue.internal("Unexpected enum value -1 for virDomainControllerModelPCI")]
     about = _About(device)
-    yield from _pci_device(domain, device, about)
-    yield from _pci_index(domain, device, about)
-    yield from _pci_numbers(device, about)
-    yield from _pci_support(device, about, ctx)
+    return chain(
+        _pci_device(domain, device, about),
+        _pci_index(domain, device, about),
+        _pci_numbers(device, about),
+        _pci_support(device, about, ctx),
+    )
 
 
 class _About:
     """libvirt's words about an option of a PCI controller."""
 
+    __slots__ = ("_device",)
+
     def __init__(self, device: Controller) -> None:
-        self.where = (
+        self._device = device
+
+    @property
+    def where(self) -> str:
+        device = self._device
+        return (
             f"for PCI controller with index '{device.index}', model '{device.model}' and modelName"
             f" '{device.model_name or 'none'}'"
         )
@@ -243,6 +253,10 @@ class _About:
 
     def invalid(self, option: str) -> Issue:
         return Issue.unsupported(f"Option '{option}' is not valid {self.where}")
+
+    def unfit(self, option: str, value: int | None) -> Issue:
+        """Return what is wrong with an option that is there without need, or not there."""
+        return self.missing(option) if value is None else self.invalid(option)
 
 
 def _pci_device(domain: Domain, device: Controller, about: _About) -> Iterator[Issue]:
@@ -282,19 +296,16 @@ def _pci_index(domain: Domain, device: Controller, about: _About) -> Iterator[Is
 def _pci_numbers(device: Controller, about: _About) -> Iterator[Issue]:
     model = device.model
     bridge = model == "pci-root" and device.model_name == "spapr-pci-host-bridge"
-    yield from _exactly(device.bus_nr, "busNr", about, wanted=model in _EXPANDERS)
+    if (device.bus_nr is not None) != (model in _EXPANDERS):
+        yield about.unfit("busNr", device.bus_nr)
     if device.node is not None and not (model in _EXPANDERS or (bridge and device.target_index)):
         yield about.invalid("numaNode")
-    yield from _exactly(device.chassis_nr, "chassisNr", about, wanted=model == "pci-bridge")
-    yield from _exactly(device.chassis, "chassis", about, wanted=model in _PORTS)
-    yield from _exactly(device.port, "port", about, wanted=model in _PORTS)
-
-
-def _exactly(value: int | None, option: str, about: _About, *, wanted: bool) -> Iterator[Issue]:
-    if wanted and value is None:
-        yield about.missing(option)
-    elif not wanted and value is not None:
-        yield about.invalid(option)
+    if (device.chassis_nr is not None) != (model == "pci-bridge"):
+        yield about.unfit("chassisNr", device.chassis_nr)
+    if (device.chassis is not None) != (model in _PORTS):
+        yield about.unfit("chassis", device.chassis)
+    if (device.port is not None) != (model in _PORTS):
+        yield about.unfit("port", device.port)
 
 
 def _pci_support(device: Controller, about: _About, ctx: Context) -> Iterator[Issue]:
