@@ -9,6 +9,7 @@ from typing import Literal
 import attrs
 
 from hvcore.errors import ErrorClass
+from hvcore.xml.codecs import EMPTY_OR_ENUM
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import LONG
 from hvcore.xml.codecs import NONEMPTY
@@ -71,14 +72,14 @@ class Clock(Element):
 
     offset: ClockOffset = attr(
         "@offset",
-        ENUM(ClockOffset),
+        EMPTY_OR_ENUM(ClockOffset),
         default="utc",
         refused="unsupported configuration: unknown clock offset '{value}'",
     )
     adjustment: str | None = attr("@adjustment", NONEMPTY, doc="seconds, or ``reset``")
     basis: ClockBasis | None = attr(
         "@basis",
-        ENUM(ClockBasis),
+        EMPTY_OR_ENUM(ClockBasis),
         refused="unsupported configuration: unknown clock basis '{value}'",
     )
     timezone: str | None = attr("@timezone", NONEMPTY)
@@ -88,6 +89,8 @@ class Clock(Element):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Arrange the attributes that belong to each kind of offset, and drop the others."""
+        if not el.get("offset"):
+            self.offset = "utc"
         if self.offset in ("utc", "localtime"):
             self.basis = None
             if self.adjustment not in (None, "reset"):

@@ -11,6 +11,7 @@ from hvcore.model.devices.storage import SOURCES
 from hvcore.model.devices.storage import Source
 from hvcore.model.devices.storage import StorageFormat
 from hvcore.model.devices.storage import StorageType
+from hvcore.xml.codecs import EMPTY_OR_ENUM
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import INT
 from hvcore.xml.codecs import NONEMPTY
@@ -142,10 +143,15 @@ class Os(Element):
     """Machine, firmware, kernel and boot order."""
 
     firmware: Firmware | None = attr(
-        "@firmware", ENUM(Firmware), show="not_migratable", refused="unknown firmware value {value}"
+        "@firmware",
+        EMPTY_OR_ENUM(Firmware),
+        show="not_migratable",
+        refused="unknown firmware value {value}",
     )
     arch: Arch | None = attr(
-        "type/@arch", ENUM(Arch), refused="unsupported configuration: Unknown architecture {value}"
+        "type/@arch",
+        EMPTY_OR_ENUM(Arch),
+        refused="unsupported configuration: Unknown architecture {value}",
     )
     machine: str | None = attr("type/@machine", NONEMPTY)
     type: OsType | None = text(
@@ -178,7 +184,7 @@ class Os(Element):
     )
     smbios_mode: SmbiosMode | None = attr(
         "smbios/@mode",
-        ENUM(SmbiosMode),
+        EMPTY_OR_ENUM(SmbiosMode),
         omit=("none",),
         refused="unsupported configuration: unknown smbios mode '{value}'",
     )

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 ORDER: Final = (
-    "", "name", "uuid", "genid", "@type", "os/type", "bootloader", "title", "description",
-    "seclabel", "memory", "currentMemory", "maxMemory", "memoryBacking", "blkiotune", "memtune",
-    "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune", "cpu", "numatune",
-    "resource", "features", "on_reboot", "on_poweroff", "on_crash", "on_lockfailure", "pm", "perf",
+    "", "name", "uuid", "genid", "@type", "os/type", "os/type/@arch", "bootloader", "title",
+    "description", "seclabel", "memory", "currentMemory", "maxMemory", "memoryBacking", "blkiotune",
+    "memtune", "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune", "cpu",
+    "numatune", "resource", "features", "on_reboot", "on_poweroff", "on_crash", "on_lockfailure", "pm", "perf",
     "clock", "os", "os/@firmware", "os/firmware", "os/nvram", "os/loader", "os/acpi", "os/boot",
     "os/bootmenu", "os/bios", "throttlegroups",
     *(

@@ -106,6 +106,15 @@ def forgiving(codec: Codec) -> Codec:
     return attrs.evolve(codec, table=None, convert=codec.table.get)
 
 
+def EMPTY_OR_ENUM(literal: Any) -> Codec:  # noqa: N802 - as ENUM
+    """Return the codec of a ``Literal[...]`` alias for what libvirt reads by XPath.
+
+    There the empty text counts as absent.
+    """
+    codec = ENUM(literal)
+    return attrs.evolve(codec, table={**(codec.table or {}), "": None})
+
+
 def _boolean(name: str, yes: str, no: str) -> Codec:
     return Codec(
         name,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvcore.model.types import NodeSet
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import UsbDevice
+    from hvcore_qemu.tsc import Tsc
 
 _FIRST_FD = 3  # after stdin, stdout and stderr
 
@@ -61,6 +62,9 @@ class PretendHost:
 
     def utc_offset(self) -> int:
         return time.localtime(self.now()).tm_gmtoff
+
+    def tsc(self) -> Tsc | None:
+        return None
 
     def env(self, name: str) -> str | None:
         return os.environ.get(name)

@@ -29,6 +29,7 @@ from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
 from hvcore.state import make_directory
 from hvcore_qemu import nvram
+from hvcore_qemu import tsc
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
     from hvcore_qemu.resources import Volume
+    from hvcore_qemu.tsc import Tsc
 
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP: Final = 0x0002
@@ -110,6 +112,9 @@ class RealHost:
 
     def utc_offset(self) -> int:
         return time.localtime(self.now()).tm_gmtoff
+
+    def tsc(self) -> Tsc | None:
+        return tsc.probe()
 
     def env(self, name: str) -> str | None:
         return os.environ.get(name)

@@ -26,6 +26,7 @@ from hvcore.model.types import NodeSet
 if TYPE_CHECKING:
     from hvcore_qemu.blockdev import DiskBackend
     from hvcore_qemu.nvram import VariableStore
+    from hvcore_qemu.tsc import Tsc
 
 
 @attrs.frozen
@@ -120,6 +121,9 @@ class Host(Protocol):
 
     def utc_offset(self) -> int:
         """Return how many seconds the host's local time is ahead of UTC."""
+
+    def tsc(self) -> Tsc | None:
+        """Return the host's time stamp counter, or None where nobody can tell."""
 
     def env(self, name: str) -> str | None:
         """Return a variable of the manager's own environment."""

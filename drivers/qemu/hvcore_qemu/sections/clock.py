@@ -99,18 +99,30 @@ def _unavailable(domain: Domain, name: str) -> str:
 
 
 def prepare(work: Preparation) -> None:
-    """Make a clock relative to local time one relative to UTC.
+    """Check the TSC, and make a clock relative to local time one relative to UTC.
 
     The guest's clock must not jump with the host's time zone, so the difference at the start
     holds until the end.
     """
     clock = work.domain.clock
-    if clock is None or clock.offset != "variable":
+    if clock is None:
+        return
+    _check_tsc(clock, work)
+    if clock.offset != "variable":
         return
     if clock.basis == "localtime":
         clock.adjustment = str(int(clock.adjustment or 0) + work.host.utc_offset())
         clock.basis = "utc"
     clock.started_at = work.resources.launch_time
+
+
+def _check_tsc(section: Clock, work: Preparation) -> None:
+    """Refuse a frequency that the host's CPUs cannot give their guests."""
+    wanted = next((t.frequency for t in section.timers if t.name == "tsc" and t.frequency), None)
+    host = work.host.tsc() if wanted is not None else None
+    message = host.refusal(wanted) if wanted is not None and host is not None else None
+    if message is not None:
+        refuse(Issue.unsupported(message))
 
 
 # -- command line -----------------------------------------------------------------------------
