@@ -16,11 +16,11 @@ _INDEX: Final = re.compile(r"\[\d+\]")
 
 ORDER: Final = (
     "", "name", "uuid", "genid", "@type", "os/type", "os/type/@arch", "bootloader", "title",
-    "description", "seclabel", "memory", "currentMemory", "maxMemory", "memoryBacking", "blkiotune",
-    "memtune", "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune", "cpu",
-    "numatune", "resource", "features", "on_reboot", "on_poweroff", "on_crash", "on_lockfailure", "pm", "perf",
-    "clock", "os", "os/@firmware", "os/firmware", "os/nvram", "os/loader", "os/acpi", "os/boot",
-    "os/bootmenu", "os/bios", "throttlegroups",
+    "description", "seclabel", "memory", "currentMemory", "maxMemory", "memoryBacking",
+    "blkiotune", "memtune", "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread",
+    "cputune", "cpu", "numatune", "resource", "features", "on_reboot", "on_poweroff", "on_crash",
+    "on_lockfailure", "pm", "perf", "clock", "os", "os/@firmware", "os/firmware", "os/nvram",
+    "os/loader", "os/acpi", "os/boot", "os/bootmenu", "os/bios", "throttlegroups",
     *(
         f"devices/{name}"
         for name in (
