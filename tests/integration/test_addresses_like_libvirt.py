@@ -6,8 +6,6 @@ own and by the pipeline, with the capabilities that libvirt found.
 
 import random
 import re
-import shutil
-import subprocess
 
 import pytest
 from lxml import etree
@@ -17,35 +15,16 @@ from hvcore.hostinfo import HostInfo
 from hvcore.pipeline import Context
 from hvcore.pipeline import Definition
 from hvcore.registry import Registry
-from hvcore_qemu.capsxml import read
 from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.launch import pipeline
 
 DOCUMENTS = 120
 VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
-MEASURE = "11.3."  # the release whose behaviour is the measure
 REFUSED = re.compile(
     r"^error: Failed to define domain from .*/(d\d+)\.xml\nerror: (.*)$", re.MULTILINE
 )
 
 pytestmark = pytest.mark.qemu
-
-
-@pytest.fixture(scope="module")
-def libvirt(tmp_path_factory):
-    """Return a virsh with a state directory of its own, and that directory."""
-    found = shutil.which("virsh")
-    if found is None:
-        pytest.skip("libvirt is not installed")
-    root = tmp_path_factory.mktemp("libvirt")
-
-    def virsh(*commands):
-        argv = [found, "-c", f"qemu:///embed?root={root}", "; ".join(commands)]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=200)
-
-    if f"Using library: libvirt {MEASURE}" not in virsh("version").stdout:
-        pytest.skip(f"libvirt is not {MEASURE}x")
-    return virsh, root
 
 
 def by_libvirt(virsh, folder, documents):
@@ -191,12 +170,11 @@ def places(xml):
 
 
 @pytest.mark.timeout(240)
-def test_addresses_are_those_of_libvirt(libvirt, qemu, tmp_path):
+def test_addresses_are_those_of_libvirt(libvirt, probed, qemu, tmp_path):
     virsh, root = libvirt
     documents = {f"d{seed}": make(random.Random(seed), f"d{seed}") for seed in range(DOCUMENTS)}
     wanted = by_libvirt(virsh, tmp_path, documents)
-    probed = [read(path.read_bytes()) for path in (root / "cache/qemu/capabilities").glob("*.xml")]
-    caps = max((each for each in probed if each.arch == "x86_64"), key=lambda each: len(each.names))
+    caps = probed(root)
     registry = Registry()
     registry.freeze()
     for name, document in documents.items():

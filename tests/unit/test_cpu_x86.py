@@ -126,3 +126,14 @@ def test_unknown_names_are_errors_of_libvirts_words() -> None:
         x86.bits_of(CpuSpec(model="nope"))
     with pytest.raises(HvError, match="unsupported configuration: unknown CPU feature: nope"):
         x86.check_features(CpuSpec(features={"nope": "require"}))
+
+
+def test_the_kernel_s_names_of_features_are_understood() -> None:
+    flags = (
+        "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr "
+        "sse sse2 syscall nx lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm pclmulqdq ibrs"
+    )
+    found = x86.from_linux("GenuineIntel", (6, 26, 3), flags)
+    assert found.host
+    assert (found.vendor, found.model) == ("Intel", "Nehalem-v2")
+    assert found.features == {"pclmuldq": "require", "vme": "require"}

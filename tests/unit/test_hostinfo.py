@@ -21,6 +21,7 @@ model name\t: A CPU
 stepping\t: 8
 microcode\t: 0x2b
 cpu MHz\t\t: 2000.125
+flags\t\t: fpu sse sse2
 
 """
 
@@ -114,6 +115,9 @@ def test_virtualization_and_identity(root):
     assert host.uuid == "00112233-4455-6677-8899-aabbccddeeff"
     assert host.microcode == 0x2B
     assert host.cpu_signature == "GenuineIntel, A CPU, family: 6, model: 143, stepping: 8"
+    assert host.processor is not None
+    assert host.processor.signature == (6, 143, 8)
+    assert host.processor.flags == "fpu sse sse2"
 
 
 def test_firmware_uuid_comes_first(root):
