@@ -29,6 +29,9 @@ class Host(PretendHost):
     def random_bytes(self, count):
         return bytes(count)
 
+    def file_problem(self, path):
+        return "No such file or directory" if path == "/gone" else None
+
     def fd_group(self, name):
         return FdGroup((20, 21), writable=True) if name == "group" else None
 
@@ -233,6 +236,15 @@ def test_an_optional_volume_may_be_missing():
     found = plan(cdrom)
     assert options(found, "-blockdev") == []
     assert "drive" not in options(found, "-device")[0]
+
+
+def test_a_missing_file_stops_the_start_unless_the_document_says_otherwise():
+    with pytest.raises(HvError, match="Cannot access storage file '/gone': No such file"):
+        plan(disk("<source file='/gone'/>"))
+    optional = "<source file='/gone' startupPolicy='optional'/>"
+    assert plan(disk(optional)).argv[1:] == []
+    cdrom = disk(optional, target="<target dev='hda' bus='ide'/>", device="cdrom")
+    assert "drive" not in options(plan(cdrom), "-device")[0]
 
 
 def test_sd_cards_are_drives():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Final
 
+from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.model.devices.storage import BlockSource
@@ -61,16 +62,16 @@ def prepare(work: Preparation) -> None:
         _check_start(disk, work)
     for disk in reversed(list(disks)):
         try:
+            _check_files(disk, work)
             found = disk_backend(work, disk)
         except HvError:
-            if not (isinstance(disk.source, VolumeSource) and _optional(disk)):
+            if not _may_be_missing(disk, new=work.new):
                 raise
-            if disk.device in ("cdrom", "floppy"):
-                disk.source = None
-                found = DiskBackend()
-            else:
+            if disk.device not in ("cdrom", "floppy"):
                 disks.remove(disk)
                 continue
+            disk.source = None
+            found = DiskBackend()
         assert disk.alias is not None  # aliases are assigned before
         work.resources.disks[disk.alias] = found
 
@@ -96,8 +97,33 @@ def prepare_host(work: Preparation) -> None:
             image.fds = work.resources.new_fd_set([(fd, f"{image.storage}-vdpa")])
 
 
-def _optional(disk: Disk) -> bool:
-    return disk.source is not None and disk.source.startup_policy == "optional"
+def _check_files(disk: Disk, work: Preparation) -> None:
+    """Refuse to start without the files that the document names."""
+    top = getattr(disk.source, "path", None)
+    for source in (disk.source, *(layer.source for layer in disk.backing_chain())):
+        if not isinstance(source, FileSource | BlockSource | DirSource):
+            continue
+        fdgroup = getattr(source, "fdgroup", None)
+        problem = work.host.file_problem(source.path) if source.path and not fdgroup else None
+        if problem is not None:
+            what = "storage file" if source is disk.source else "backing file"
+            of = "" if source is disk.source else f" of storage file '{top}'"
+            raise HvError(
+                f"Cannot access {what} '{source.path}'{of}: {problem}", kind=ErrorClass.SYSTEM
+            )
+
+
+def _may_be_missing(disk: Disk, *, new: bool) -> bool:
+    """Tell whether a guest may do without the medium.
+
+    :param new: the guest starts afresh; one that is migrated must have what it had.
+    """
+    source = disk.source
+    if not isinstance(source, VolumeSource | FileSource | BlockSource | DirSource):
+        return False
+    if source.startup_policy == "optional":
+        return new or disk.device in ("cdrom", "floppy")
+    return source.startup_policy == "requisite" and not new
 
 
 def _check_start(disk: Disk, work: Preparation) -> None:
@@ -143,6 +169,8 @@ def _chain(work: Preparation, disk: Disk) -> list[Image]:
     top = _image(
         work, disk, source, format_=disk.format or default_format(source), auth=auth, top=True
     )
+    if disk.source is not None:
+        disk.source.index = source.index
     top.encryption = disk.source_encryption
     top.readonly = disk.readonly
     top.metadata_cache = disk.metadata_cache
@@ -157,6 +185,7 @@ def _chain(work: Preparation, disk: Disk) -> list[Image]:
         if isinstance(below, VolumeSource):
             below, layer_auth = translate(work.host, below)
         image = _image(work, disk, below, format_=layer.format or "raw", auth=layer_auth, top=False)
+        layer.index, below.index = below.index, None
         image.encryption = layer.source.encryption
         image.readonly = True
         image.metadata_cache = layer.metadata_cache
@@ -175,7 +204,7 @@ def _image(
 ) -> Image:
     storage, layer, part = disk.alias or "", None, None
     if disk.bus != "sd":  # those are not made of nodes
-        number = work.resources.next_node()
+        number = source.index = work.resources.next_node()
         storage, layer = f"libvirt-{number}-storage", f"libvirt-{number}-format"
         part = f"libvirt-{number}-slice-sto" if source.slice is not None else None
     return Image(

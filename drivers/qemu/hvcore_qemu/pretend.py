@@ -157,6 +157,10 @@ class PretendHost:
         del path
         return False
 
+    def file_problem(self, path: str) -> str | None:
+        del path
+        return None
+
     def user_id(self, name: str) -> int:
         return number_of(name, "user")
 

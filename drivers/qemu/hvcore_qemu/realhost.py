@@ -251,6 +251,13 @@ class RealHost:
         # As libvirt decides it: by the name that the kernel gives to optical drives.
         return os.path.realpath(path).startswith("/dev/sr")
 
+    def file_problem(self, path: str) -> str | None:
+        try:
+            Path(path).stat()
+        except OSError as error:
+            return os.strerror(error.errno or errno.EIO)
+        return None
+
     def user_id(self, name: str) -> int:
         try:
             return pwd.getpwnam(name).pw_uid

@@ -220,6 +220,9 @@ class Host(Protocol):
     def is_host_cdrom(self, path: str) -> bool:
         """Return whether ``path`` is an optical drive of the host."""
 
+    def file_problem(self, path: str) -> str | None:
+        """Return why a file of the host cannot be used, in the system's words."""
+
     def user_id(self, name: str) -> int:
         """Return the number of a user; ``+N`` and ``N`` stand for N.
 
