@@ -359,17 +359,7 @@ class Element:
     _ext: dict[type[Element], Any] | None = attrs.field(default=None, init=False, repr=False)
 
     def __init__(self, **values: Any) -> None:
-        for name, default in _defaults_of(type(self)):
-            if name in values:
-                setattr(self, name, values.pop(name))
-            elif default is attrs.NOTHING:
-                raise TypeError(f"{type(self).__qualname__} needs {name}")
-            elif isinstance(default, _FACTORY):
-                setattr(self, name, default.factory())
-            else:
-                setattr(self, name, default)
-        if values:
-            raise TypeError(f"{type(self).__qualname__} has no {', '.join(values)}")
+        _first_object(self, **values)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -437,6 +427,38 @@ def _defaults_of(cls: type[Element]) -> list[tuple[str, Any]]:
     return known
 
 
+def _first_object(self: Element, **values: Any) -> None:
+    """Initialise the first object of a class, and give the class its own way for the others.
+
+    Most classes are only ever parsed, which takes no initialiser.
+    """
+    cls = type(self)
+    cls.__init__ = _initialiser(cls)  # type: ignore[method-assign]
+    cls.__init__(self, **values)
+
+
+def _initialiser(cls: type[Element]) -> Callable[..., None]:
+    """Return an initialiser that takes the attributes of ``cls`` by keyword."""
+    names: dict[str, Any] = {"ABSENT": attrs.NOTHING}
+    parameters, lines = [], []
+    for name, default in _defaults_of(cls):
+        if default is attrs.NOTHING:
+            parameters.append(name)
+            lines.append(f"    self.{name} = {name}")
+        elif isinstance(default, _FACTORY):
+            names[f"make_{name}"] = default.factory
+            parameters.append(f"{name}=ABSENT")
+            lines.append(f"    self.{name} = make_{name}() if {name} is ABSENT else {name}")
+        else:
+            names[f"default_{name}"] = default
+            parameters.append(f"{name}=default_{name}")
+            lines.append(f"    self.{name} = {name}")
+    source = f"def __init__(self, *, {', '.join(parameters)}):\n" + "\n".join(lines)
+    exec(compile(source, f"<hvcore initialise {cls.__qualname__}>", "exec"), names)  # noqa: S102 - our own source
+    made: Callable[..., None] = names["__init__"]
+    return made
+
+
 @dataclass_transform(kw_only_default=True)
 def element(
     tag: str,
@@ -454,6 +476,7 @@ def element(
         # What attrs would compile for each class costs more than all else at import; Element has it
         # once for all.
         made: Any = attrs.define(slots=True, kw_only=True, init=False, eq=False, repr=False)(cls)
+        made.__init__ = _first_object  # its own, or it would inherit that of a base once made
         made.spec = ElementSpec(
             tag=tag, extends=extends, after=after, many=many, omit_empty=omit_empty,
             paired=paired, last_wins=last_wins, doc=(cls.__doc__ or "").strip(),

@@ -261,6 +261,18 @@ def test_a_second_single_element_is_kept_as_unclaimed(binding):
     assert "<title>b</title>" in binding.format(thing, FormatContext())
 
 
+def test_objects_are_made_by_keyword_with_defaults():
+    made = Thing(count=2, alias="t0")
+    assert (made.count, made.alias, made.words, made.readonly) == (2, "t0", [], False)
+    assert made.words is not Thing(count=2).words
+    assert repr(Near(slot=3)) == "Near(slot=3)"
+    assert Base(alias="a") != Thing(count=1, alias="a")
+    with pytest.raises(TypeError, match="count"):
+        Thing()
+    with pytest.raises(TypeError, match="colur"):
+        Thing(count=1, colur="red")
+
+
 def test_clones_are_equal_and_independent(binding):
     thing, _ = parse(binding, DOCUMENT)
     copy = binding.clone(thing)
