@@ -41,11 +41,14 @@ def _find(element: Any, steps: tuple[str, ...], owner: Any) -> Any:
     return element
 
 
-def _size(spec: FieldSpec, element: Any) -> int:
+def _size(spec: FieldSpec, element: Any) -> int | None:
     unit = element.get("unit")
     if unit is None:
         unit = spec.unit if spec.unit_default is None else spec.unit_default
-    return -(-int(element.text) * unit_factor(unit) // unit_factor(spec.unit))
+    try:
+        return -(-int(element.text) * unit_factor(unit) // unit_factor(spec.unit))
+    except ValueError:
+        return None
 
 
 def _value(spec: FieldSpec, element: Any, owner: Any) -> Any:
