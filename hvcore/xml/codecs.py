@@ -264,3 +264,12 @@ def unit_factor(unit: str) -> int:
     if factor is None:
         raise ValueError(f"unknown suffix '{unit}'")
     return factor
+
+
+def _unit(text: str) -> str:
+    unit_factor(text)
+    return text
+
+
+UNIT: Final = Codec("unit", convert=_unit, escaped=True)
+"""A unit of sizes where it is kept beside the number."""

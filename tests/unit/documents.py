@@ -34,6 +34,8 @@ def value_text(draw: Any, codec: Codec) -> str:
         return codec.write(number) if codec.write is not None else str(number)
     if codec.name == "UUID":
         return str(draw(st.uuids()))
+    if codec.name == "unit":
+        return draw(st.sampled_from(["KiB", "bytes", "M", "GB"]))
     if codec.name == "node or CPU set":
         return draw(_RUNS)
     return draw(_TEXT)

@@ -17,6 +17,7 @@ from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import ULONG
+from hvcore.xml.codecs import UNIT
 from hvcore.xml.codecs import unit_factor
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
@@ -118,7 +119,7 @@ class Filesystem(VirtioDevice):
         refused="cannot parse usage '{value}' for RAM filesystem",
         doc="KiB of memory",
     )
-    units: str | None = attr("source/@units")
+    units: str | None = attr("source/@units", UNIT, refused="invalid argument: {cause}")
     pool: str | None = attr("source/@pool")
     volume: str | None = attr("source/@volume")
     target: str | None = attr("target/@dir", NONEMPTY, doc="mount point, or tag for the guest")
