@@ -76,6 +76,7 @@ CONFIG: Final = QemuConfig(
     vnc_sasl_dir="/etc/sasl2",
     spice_sasl_dir="/etc/sasl2",
     chardev_tls_x509_verify=False,
+    qemu_rdp="/usr/bin/qemu-rdp",
 )
 """The settings that the outputs were made with where a row names no others."""
 

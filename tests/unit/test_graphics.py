@@ -221,7 +221,7 @@ def test_the_parser_refuses(family, xml, message):
     ],
 )
 def test_validation_refuses(family, xml, message):
-    assert family.checked(xml) == [message]
+    assert family.checked(xml, qemu_rdp="/r") == [message]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +268,15 @@ def test_settings_of_the_host(family):
         "-vnc",
         "vnc=unix:/d/vnc.sock,tls-creds=vnc-tls-creds0,audiodev=audio1",
     ]
+
+
+def test_there_is_no_bus_that_nobody_started(family):
+    host = PretendHost()
+    host.pretends = False
+    with pytest.raises(ValidationFailed, match="starting a D-Bus daemon"):
+        argv(family, "<graphics type='dbus'/>", host=host)
+    words = argv(family, "<graphics type='dbus' address='unix:path=/b'/>", host=host)
+    assert words == ["-display", "dbus,addr=unix:path=/b"]
 
 
 def test_channels_that_must_be_encrypted_need_a_port_with_tls(family):

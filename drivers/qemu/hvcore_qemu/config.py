@@ -28,7 +28,8 @@ class QemuConfig:
     :ivar seccomp_sandbox: 1 always, 0 never, -1 where QEMU can.
     :ivar config_base_dir: where versions before 9.7 of libvirt put sockets of channels.
     :ivar swtpm_versions: versions that the installed emulator of TPMs has; none without one.
-    :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none.
+    :ivar qemu_rdp: path of the RDP server for QEMU; None where there is none, as always so far
+        where guests really start.
     :ivar vnc_tls_x509_verify: whether clients of VNC must show certificates.
     :ivar chardev_tls_x509_verify: whether clients of character devices must; libvirt's defaults
         differ.
@@ -76,7 +77,7 @@ class QemuConfig:
     swtpm_state_dir: str = "/run/hvcore/qemu/swtpm"
     swtpm_versions: tuple[str, ...] = ("1.2", "2.0")
     rdp_listen: str = "127.0.0.1"
-    qemu_rdp: str | None = "/usr/bin/qemu-rdp"
+    qemu_rdp: str | None = None
     chardev_tls: bool = False
     chardev_tls_x509_cert_dir: str = "/etc/pki/libvirt-chardev"
     chardev_tls_x509_verify: bool = True

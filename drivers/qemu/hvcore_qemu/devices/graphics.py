@@ -175,9 +175,8 @@ def prepare(work: Preparation) -> None:
         _render_node(work, graphics)
         if isinstance(graphics, (VncGraphics, SpiceGraphics, RdpGraphics)):
             _addresses(work, graphics)
-        elif isinstance(graphics, DbusGraphics) and not graphics.p2p and not graphics.bus_address:
-            path = f"{work.config.dbus_state_dir}/{work.resources.short_name}-dbus.sock"
-            graphics.bus_address = f"unix:path={path}"
+        elif isinstance(graphics, DbusGraphics):
+            _bus(work, graphics)
     for graphics in displays:
         _reserve(work, graphics)
     for graphics in displays:
@@ -204,6 +203,21 @@ def _one_listen(graphics: Graphics) -> None:
         refuse(
             Issue.unsupported(f"{who} does not support multiple listens for one graphics device.")
         )
+
+
+def _bus(work: Preparation, graphics: DbusGraphics) -> None:
+    """Choose the address of a bus of the domain's own."""
+    if graphics.p2p or graphics.bus_address is not None:
+        return
+    if not work.host.pretends:
+        refuse(
+            Issue.unsupported(
+                "starting a D-Bus daemon for graphics is not supported; give the address of a"
+                " bus or set p2p='yes'"
+            )
+        )
+    path = f"{work.config.dbus_state_dir}/{work.resources.short_name}-dbus.sock"
+    graphics.bus_address = f"unix:path={path}"
 
 
 def _render_node(work: Preparation, graphics: Graphics) -> None:
