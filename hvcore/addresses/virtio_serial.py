@@ -67,10 +67,9 @@ class VirtioSerialAddressSet:
             )
         self._busy[controller] |= 1 << port
 
-    def reserve_next(self, *, first: int = 1) -> tuple[int, int] | None:
-        """Reserve the lowest free port of the first controller that has one.
+    def reserve_next(self) -> tuple[int, int] | None:
+        """Reserve the lowest free port but 0 of the first controller that has one.
 
-        :param first: lowest port to take: 0 for a virtconsole, otherwise 1.
         :returns: controller and port; None when all are full, so that the caller can add a
             controller and ask again.
         :raises ValidationFailed: when there is no controller at all.
@@ -78,7 +77,7 @@ class VirtioSerialAddressSet:
         if not self._ports:
             raise ValidationFailed([Issue.internal("no virtio-serial controllers are available")])
         for controller in sorted(self._ports):
-            port = self._free(controller, first)
+            port = self._free(controller)
             if port is not None:
                 self._busy[controller] |= 1 << port
                 return controller, port
@@ -93,7 +92,7 @@ class VirtioSerialAddressSet:
             raise ValidationFailed(
                 [Issue.internal(f"virtio-serial controller {controller} not available")]
             )
-        port = self._free(controller, 1)
+        port = self._free(controller)
         if port is None:
             raise ValidationFailed(
                 [Issue.xml(f"Unable to find a free port on virtio-serial controller {controller}")]
@@ -105,6 +104,6 @@ class VirtioSerialAddressSet:
         """Give a port back."""
         self._busy[controller] &= ~(1 << port)
 
-    def _free(self, controller: int, first: int) -> int | None:
-        free = ~self._busy[controller] & (1 << self._ports[controller]) - 1 & -1 << first
+    def _free(self, controller: int) -> int | None:
+        free = ~self._busy[controller] & (1 << self._ports[controller]) - 1 & -1 << 1
         return (free & -free).bit_length() - 1 if free else None

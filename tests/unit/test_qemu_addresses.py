@@ -545,7 +545,7 @@ def test_virtio_channels_get_ports_and_controllers():
     assert find_controller(devices.controllers, "virtio-serial", 1) is not None
 
 
-def test_virtio_consoles_take_port_0_without_saying_so():
+def test_virtio_consoles_without_an_address_keep_no_port():
     devices = assigned(
         "pc",
         "<controller type='virtio-serial' index='0' ports='2'/>"
@@ -553,7 +553,7 @@ def test_virtio_consoles_take_port_0_without_saying_so():
         "<console type='pty'><target type='virtio'/></console>" + CHANNEL(0, ""),
     )
     assert [each.address for each in devices.consoles] == [None, None]
-    assert (devices.channels[0].address.controller, devices.channels[0].address.port) == (1, 1)
+    assert (devices.channels[0].address.controller, devices.channels[0].address.port) == (0, 1)
 
 
 SPAPR = "<serial type='pty'><target type='spapr-vio-serial'/>{}</serial>".format

@@ -28,12 +28,11 @@ def assign_virtio_serial(guest: Guest) -> None:
         if type(address) is VirtioSerialAddress and address.port:
             ports.reserve(address.controller or 0, address.port)
     for console in devices.consoles:
-        if console.target_type == "virtio" and not _has_port(console.address):
-            # QEMU chooses the port of a console itself. It only must not be given away.
-            if type(console.address) is VirtioSerialAddress:
-                ports.reserve_on(0)
-            else:
-                _next_port(guest, ports, first=0)
+        # QEMU chooses the port of a console itself, 0 for the first. An address without a port
+        # nevertheless keeps one from channels, and no address keeps none, as in libvirt.
+        address = console.address if console.target_type == "virtio" else None
+        if type(address) is VirtioSerialAddress and not address.port:
+            ports.reserve_on(0)
     for channel in devices.channels:
         if channel.target_type != "virtio" or _has_port(channel.address):
             continue
@@ -41,7 +40,7 @@ def assign_virtio_serial(guest: Guest) -> None:
             index = channel.address.controller or 0
             port = ports.reserve_on(index)
         else:
-            index, port = _next_port(guest, ports, first=1)
+            index, port = _next_port(guest, ports)
         channel.address = VirtioSerialAddress(controller=index, bus=0, port=port)
 
 
@@ -49,13 +48,12 @@ def _has_port(address: object) -> bool:
     return type(address) is VirtioSerialAddress and bool(address.port)
 
 
-def _next_port(guest: Guest, ports: VirtioSerialAddressSet, *, first: int) -> tuple[int, int]:
-    place = ports.reserve_next(first=first)
+def _next_port(guest: Guest, ports: VirtioSerialAddressSet) -> tuple[int, int]:
+    place = ports.reserve_next()
     if place is None:
         controllers = guest.devices.controllers
         index = unused_index(controllers, "virtio-serial")
         add_controller(controllers, "virtio-serial", index)
         ports.add_controller(index)
-        ports.reserve(index, first)
-        place = index, first
+        place = index, ports.reserve_on(index)
     return place
