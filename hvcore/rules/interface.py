@@ -12,13 +12,12 @@ from hvcore.model.devices.interface import GENERATED_NAMES
 from hvcore.model.devices.interface import Interface
 from hvcore.model.devices.interface import NetworkSource
 from hvcore.model.devices.interface import UserSource
-from hvcore.model.devices.interface_parts import PORT_REQUIRED
+from hvcore.model.devices.interface_parts import GENERATED_IDS
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
     from hvcore.model.devices.base import VirtioDevice
     from hvcore.model.devices.interface_parts import Bandwidth
-    from hvcore.model.devices.interface_parts import VirtualPort
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
@@ -44,11 +43,6 @@ _ONLY_VIRTIO: Final = {
     "page_per_vq": "page_per_vq option is only supported for virtio devices",
 }
 _LIVE: Final = ("portid", "bridge", "mac_table_manager", "dev", "mode")
-_GENERATED_IDS: Final = {
-    "instanceid": ("802.1Qbg", None),
-    "interfaceid": ("openvswitch", None),
-}
-"""Identifiers of virtual ports that are drawn, with the types that have them."""
 
 
 def absent_virtio_options(device: VirtioDevice) -> Issues:
@@ -59,14 +53,17 @@ def absent_virtio_options(device: VirtioDevice) -> Issues:
 
 
 @rules.post_parse(Interface)
-def _generate(domain: Domain, device: Interface, ctx: Context) -> Issues:
+def _generate(domain: Domain, device: Interface, ctx: Context) -> None:
     """Draw the addresses that are not given, and forget what only a running domain has."""
     del domain
     if device.mac is None:
         octets = [ctx.random_bytes(1)[0] for _ in range(3)]
         device.mac = ":".join((MAC_PREFIX, *(f"{octet:02x}" for octet in octets)))
     if device.virtualport is not None:
-        yield from _complete_port(device.virtualport, device, ctx)
+        for name, types in GENERATED_IDS.items():
+            if getattr(device.virtualport, name) is None and device.virtualport.type in types:
+                drawn = uuid.UUID(bytes=ctx.random_bytes(16), version=4)
+                setattr(device.virtualport, name, str(drawn))
     if ctx.active:
         return
     if isinstance(device.source, NetworkSource):
@@ -74,18 +71,6 @@ def _generate(domain: Domain, device: Interface, ctx: Context) -> Issues:
             setattr(device.source, name, None)
     if device.target_managed is not False and (device.target or "").startswith(GENERATED_NAMES):
         device.target = None
-
-
-def _complete_port(port: VirtualPort, device: Interface, ctx: Context) -> Issues:
-    for name, types in _GENERATED_IDS.items():
-        if getattr(port, name) is None and port.type in types:
-            setattr(port, name, str(uuid.UUID(bytes=ctx.random_bytes(16), version=4)))
-    if device.type == "network":
-        return  # the network's port group may have the rest
-    for name in PORT_REQUIRED.get(port.type or "", ()):
-        if getattr(port, name) is None:
-            yield Issue.xml(f"missing {name} in <virtualport type='{port.type}'>", line=device.line)
-            return
 
 
 @rules.check(Interface)

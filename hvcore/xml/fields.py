@@ -281,6 +281,7 @@ def choice(
     default: str | None = None,
     many: bool = False,
     refused: str | None = None,
+    missing: str | None = None,
     written: Callable[[Any, FormatContext], Any] | None = None,
     doc: str = "",
 ) -> Any:
@@ -292,13 +293,15 @@ def choice(
     :param of: value to class (or a function that returns that mapping).
     :param default: the selecting value when the attribute is absent; None makes it required.
     :param many: a list instead of at most one.
+    :param refused: as for :func:`attr`, about the selecting value.
+    :param missing: likewise.
     :param written: as for :func:`attr`; returns the object or objects to write.
     """
     steps, _ = _split(path)
     return _field(
         FieldSpec(
             kind="choice", steps=steps, of=of, by=by, default=None, many=many, refused=refused,
-            written=written, doc=doc, unit=default or "",
+            missing=missing, written=written, doc=doc, unit=default or "",
         )
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import ClassVar
 from typing import Final
 from typing import Literal
@@ -24,11 +25,13 @@ from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import UUID
 from hvcore.xml.codecs import YESNO
+from hvcore.xml.codecs import Codec
 from hvcore.xml.fields import Element
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import child
 from hvcore.xml.fields import children
 from hvcore.xml.fields import choice
+from hvcore.xml.fields import custom
 from hvcore.xml.fields import element
 from hvcore.xml.fields import flag
 from hvcore.xml.fields import text
@@ -67,6 +70,14 @@ _USB_ID: Final = INTEGER(
 _VENDOR_ID: Final = INTEGER(
     0, 2**32 - 1, base=0, form="#06x", expected="Expected non-negative integer value", zero=False
 )
+LENIENT: Final = Codec(
+    "yes/no",
+    convert={"yes": True, "no": False}.get,
+    write={True: "yes", False: "no"}.__getitem__,
+    rng="<choice><value>yes</value><value>no</value></choice>",
+    json={"type": "boolean"},
+)
+"""As YESNO, but libvirt ignores other values."""
 _WWN: Final = re.compile(r"naa\.[0-9a-fA-F]{16}\Z")
 
 
@@ -83,14 +94,11 @@ class HostPciAddress(Element):
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Refuse numbers that do not exist."""
-        for name, highest, text_of in (("domain", 0xFFFF, "0xFFFF"), ("bus", 0xFF, "0xFF")):
-            if getattr(self, name) > highest:
-                ctx.issue(
-                    el,
-                    f"Invalid PCI address {name}='{getattr(self, name):#x}', must be <= {text_of}",
-                )
-                return
-        if self.slot > 0x1F:
+        if not (self.domain or self.bus or self.slot):
+            return  # libvirt takes that for no address at all
+        if self.bus > 0xFF:
+            ctx.issue(el, f"Invalid PCI address bus='{self.bus:#x}', must be <= 0xFF")
+        elif self.slot > 0x1F:
             ctx.issue(el, f"Invalid PCI address slot='{self.slot:#x}', must be <= 0x1F")
         elif self.function > 7:
             ctx.issue(el, f"Invalid PCI address function={self.function:#x}, must be <= 7")
@@ -125,6 +133,28 @@ class HostdevSource(Element):
     """Which part of the host is given to the guest."""
 
 
+class _OriginalStates:
+    """Forgets <origstates>, in which libvirt keeps how devices were before a guest had them."""
+
+    tags: tuple[str, ...] = ("origstates",)
+    rng: str = "<element name='origstates'><text/></element>"
+
+    def __init__(self) -> None:
+        self.json: Mapping[str, Any] = {"type": "null"}
+
+    def parse(self, elements: list[XmlElement], ctx: ParseContext, owner: Any) -> None:
+        """Return nothing."""
+
+    def format(
+        self, value: Any, out: list[str], indent: str, ctx: FormatContext, owner: Any
+    ) -> None:
+        """Write nothing."""
+
+    def clone(self, value: Any) -> Any:
+        """Return ``value``."""
+        return value
+
+
 @element("source", omit_empty=True)
 class PciSource(HostdevSource):
     """A PCI device."""
@@ -133,6 +163,7 @@ class PciSource(HostdevSource):
         "@writeFiltering", YESNO, doc="Xen: let the guest write only what is harmless"
     )
     address: HostPciAddress | None = child("address", HostPciAddress)
+    original_states: None = custom(_OriginalStates())
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Take an address that is left out for the first one there is."""
@@ -303,7 +334,10 @@ class Hostdev(Device):
     mode: HostdevMode = attr("@mode", ENUM(HostdevMode), default="subsystem")
     type: HostdevType = attr("@type", ENUM(HostdevType), required=True)
     managed: bool | None = attr(
-        "@managed", YESNO, written=_managed, doc="take the device from its driver and give it back"
+        "@managed",
+        LENIENT,
+        written=_managed,
+        doc="take the device from its driver and give it back",
     )
     sgio: Sgio | None = attr("@sgio", ENUM(Sgio))
     rawio: bool | None = attr("@rawio", YESNO)

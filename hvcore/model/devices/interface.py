@@ -12,6 +12,7 @@ import attrs
 
 from hvcore.errors import ErrorClass
 from hvcore.model.devices.base import VirtioDevice
+from hvcore.model.devices.hostdev import LENIENT
 from hvcore.model.devices.hostdev import HostPciAddress
 from hvcore.model.devices.hostdev import HostUsbAddress
 from hvcore.model.devices.hostdev import PciDriver
@@ -89,6 +90,16 @@ def _model(name: str) -> str | None:
     return None if name.lower() in ("", "unknown") else name
 
 
+def _sanitized(path: str) -> str | None:
+    """Return ``path`` with single slashes and none behind; two in front mean something."""
+    head = "//" if path.startswith("//") and path[2:3] != "/" else ""
+    clean = re.sub("/+", "/", path[len(head) :])
+    if len(head) + len(clean) > 1:
+        clean = clean.removesuffix("/")
+    return head + clean or None
+
+
+_PATH: Final = Codec("path", convert=_sanitized, escaped=True)
 _INT64: Final = INTEGER(-(2**63), 2**63 - 1, base=0, expected="Expected long long integer value")
 
 
@@ -189,11 +200,18 @@ class UdpSource(InterfaceSource):
 
     address: str | None = attr("@address", required=True)
     port: int = attr("@port", INT, required=True)
-    local_address: str | None = attr(
-        "local/@address", required=True,
-        missing="'<local>' element missing for 'udp' socket interface",
-    )  # fmt: skip
-    local_port: int | None = attr("local/@port", INT, required=True)
+    local_address: str | None = attr("local/@address")
+    local_port: int | None = attr("local/@port", INT)
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Check that our own end is there."""
+        local = el.find("local")
+        if local is None:
+            ctx.issue(el, "'<local>' element missing for 'udp' socket interface")
+            return
+        for name in ("address", "port"):
+            if local.get(name) is None:
+                ctx.issue(local, f"Missing required attribute '{name}' in element 'local'")
 
 
 @element("source")
@@ -229,8 +247,14 @@ class HostdevInterfaceSource(InterfaceSource):
     product: int | None = attr("product/@id", INTEGER(0, 2**32 - 1, base=0, form="#06x"))
     address: HostPciAddress | HostUsbAddress | None = choice(
         "address", "@type", {"pci": HostPciAddress, "usb": HostUsbAddress},
+        missing="unsupported configuration: unknown host device source address type '(null)'",
         refused="unsupported configuration: unknown host device source address type '{value}'",
     )  # fmt: skip
+
+    @property
+    def is_usb(self) -> bool:
+        """Whether it is a USB device, by its place or identity."""
+        return self.vendor is not None or isinstance(self.address, HostUsbAddress)
 
 
 SOURCES: Final[Mapping[str, type[Element]]] = {
@@ -349,7 +373,7 @@ class Interface(VirtioDevice):
     type: InterfaceType = attr(
         "@type", ENUM(InterfaceType), default="user", written=_of_port("type")
     )
-    managed: bool | None = attr("@managed", YESNO, written=_written_managed)
+    managed: bool | None = attr("@managed", LENIENT, written=_written_managed)
     trust_guest_rx_filters: bool | None = attr("@trustGuestRxFilters", YESNO)
     mac: str | None = attr(
         "mac/@address", MAC, refused="unable to parse mac address '{value}'", doc="unicast"
@@ -362,9 +386,10 @@ class Interface(VirtioDevice):
     host_driver_written: bool = custom(_HostDriver(), default=True)
     source: InterfaceSource | None = choice("source", "type", SOURCES, written=_of_port("source"))
     vlan: Vlan | None = child("vlan", Vlan, written=_of_port("vlan"))
-    virtualport: VirtualPort | None = child(
-        "virtualport", VirtualPort, written=_of_port("virtualport")
-    )
+    virtualport: VirtualPort | None = choice(
+        "virtualport", "type", dict.fromkeys(_WITH_PORT, VirtualPort),
+        written=_of_port("virtualport"),
+    )  # fmt: skip
     bandwidth: Bandwidth | None = child("bandwidth", Bandwidth, written=_of_port("bandwidth"))
     isolated: bool | None = attr(
         "port/@isolated", YESNO, written=_of_port("isolated"),
@@ -413,8 +438,8 @@ class Interface(VirtioDevice):
         "driver/@model", written=lambda *_: None, doc="host device: kernel module of the host"
     )
     backend: NetBackend | None = attr("backend/@type", ENUM(NetBackend), omit=("default",))
-    backend_tap: str | None = attr("backend/@tap", NONEMPTY, doc="path of the tap device")
-    backend_vhost: str | None = attr("backend/@vhost", NONEMPTY, doc="path of the vhost device")
+    backend_tap: str | None = attr("backend/@tap", _PATH, doc="path of the tap device")
+    backend_vhost: str | None = attr("backend/@vhost", _PATH, doc="path of the vhost device")
     backend_log: str | None = attr("backend/@logFile", NONEMPTY)
     filter: FilterRef | None = child("filterref", FilterRef)
     sndbuf: int | None = text(
@@ -469,7 +494,7 @@ class Interface(VirtioDevice):
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check what libvirt's parser checks, and forget what it does not read for the type."""
         self._check_source(el, ctx)
-        if self.virtualport is not None and self.type not in _WITH_PORT:
+        if self.type not in _WITH_PORT and el.find("virtualport") is not None:
             ctx.issue(
                 el,
                 f"<virtualport> element unsupported for <interface type='{self.type}'>",
@@ -535,6 +560,13 @@ class Interface(VirtioDevice):
             )
             return
         assert isinstance(source, HostdevInterfaceSource)
+        inside = el.find("source")
+        if inside is not None and inside.get("startupPolicy") and not source.is_usb:
+            ctx.issue(
+                el,
+                "Setting startupPolicy is only allowed for USB devices",
+                kind=ErrorClass.CONFIG_UNSUPPORTED,
+            )
         if source.address is None and source.vendor is None and el.find("source/address") is None:
             ctx.issue(
                 el,

@@ -24,6 +24,7 @@ from hvcore.xml.fields import children
 from hvcore.xml.fields import element
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
 
     from lxml.etree import _Element as XmlElement
@@ -287,6 +288,13 @@ PORT_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "midonet": ("interfaceid",),
 }
 """Parameters that each type needs."""
+GENERATED_IDS: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "instanceid": ("802.1Qbg", None),
+    "interfaceid": ("openvswitch", None),
+}
+"""Identifiers that are drawn where they are not given, with the types that have them."""
+# A network's port group may add what an interface of the network leaves out.
+_COMPLETE: Final = frozenset({"bridge", "direct", "hostdev"})
 _PROFILE_LENGTH: Final = 39  # bytes, less the terminating zero
 
 
@@ -322,7 +330,7 @@ class VirtualPort(Element):
     profileid: str | None = attr("parameters/@profileid", written=_unless_midonet)
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
-        """Check the ranges, and refuse parameters that the type does not have."""
+        """Check the ranges, and which parameters the type needs and does not have."""
         for name, highest, message in _PORT_LIMITS:
             value = getattr(self, name)
             if value is not None and value > highest:
@@ -330,6 +338,12 @@ class VirtualPort(Element):
         if len((self.profileid or "").encode()) > _PROFILE_LENGTH:
             ctx.issue(el, "profileid parameter too long")
         self.profileid = self.profileid or None
+        parent = el.getparent()
+        if parent is not None and parent.get("type") in _COMPLETE:
+            for name in PORT_REQUIRED.get(self.type or "", ()):
+                if getattr(self, name) is None and self.type not in GENERATED_IDS.get(name, ()):
+                    ctx.issue(el, f"missing {name} in <virtualport type='{self.type}'>")
+                    return
         for name in _PORT_EXTRAS.get(self.type or "", ()):
             if getattr(self, name) is not None:
                 ctx.issue(el, f"extra {name} unsupported in <virtualport type='{self.type}'>")
@@ -374,13 +388,22 @@ def _floor_allowed(el: XmlElement) -> bool:
     return owner.tag == "networkport" or owner.get("type") == "network"
 
 
+def _limited(name: str) -> Callable[[Bandwidth, FormatContext], Rate | None]:
+    def written(bandwidth: Bandwidth, ctx: FormatContext) -> Rate | None:
+        del ctx
+        rate: Rate | None = getattr(bandwidth, name)
+        return rate if rate is not None and (rate.average or rate.floor) else None
+
+    return written
+
+
 @element("bandwidth", omit_empty=True)
 class Bandwidth(Element):
     """Limits on the traffic of an interface."""
 
     class_id: int | None = attr("@classID", UINT)
-    inbound: Rate | None = child("inbound", Rate)
-    outbound: Rate | None = child("outbound", Rate)
+    inbound: Rate | None = child("inbound", Rate, written=_limited("inbound"))
+    outbound: Rate | None = child("outbound", Rate, written=_limited("outbound"))
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Refuse what only ports of networks have."""
@@ -421,7 +444,7 @@ class FilterParameter(Element):
     value: str | None = attr("@value")
 
 
-_VARIABLE: Final = re.compile(r"[a-zA-Z0-9_]+\Z", re.ASCII)
+_VARIABLE: Final = re.compile(r"[a-zA-Z0-9_]*\Z", re.ASCII)
 _VARIABLE_VALUE: Final = re.compile(r"[a-zA-Z0-9_.:]+\Z", re.ASCII)
 
 
@@ -443,5 +466,7 @@ class FilterRef(Element):
         self.parameters = [
             each
             for each in self.parameters
-            if _VARIABLE.match(each.name or "") and _VARIABLE_VALUE.match(each.value or "")
+            if each.name is not None
+            and _VARIABLE.match(each.name)
+            and _VARIABLE_VALUE.match(each.value or "")
         ]

@@ -14,7 +14,6 @@ from hvcore.addresses.usb import parse_port
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import UsbAddress
-from hvcore.model.devices.hostdev import HostUsbAddress
 from hvcore.model.devices.hub import Hub
 from hvcore.model.devices.interface import HostdevInterfaceSource
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 def _is_host_usb(interface: Any) -> bool:
     source = interface.source
-    return isinstance(source, HostdevInterfaceSource) and isinstance(source.address, HostUsbAddress)
+    return isinstance(source, HostdevInterfaceSource) and source.is_usb
 
 
 # Which devices of a family are USB devices, in visiting order; a smartcard reader (the CCID

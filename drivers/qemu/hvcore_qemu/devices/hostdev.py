@@ -19,6 +19,7 @@ from hvcore.model.devices.hostdev import PciSource
 from hvcore.model.devices.hostdev import ScsiHostSource
 from hvcore.model.devices.hostdev import ScsiSource
 from hvcore.model.devices.hostdev import UsbSource
+from hvcore.model.devices.interface import HostdevInterfaceSource
 from hvcore.model.devices.interface import Interface
 from hvcore.model.devices.storage import BlockSource
 from hvcore.model.devices.storage import NetworkSource
@@ -197,8 +198,11 @@ def prepare_host(work: Preparation) -> None:
     plugged = work.host.usb_devices()
     for device in _in_order(work.domain):
         source = device.source
-        if isinstance(source, UsbSource) and plugged is not None:
-            _find_usb(source, plugged)
+        usb = _usb_source(device)
+        if usb is not None:
+            if plugged is not None:
+                _find_usb(usb, plugged)
+            work.resources.by_alias[device.alias or ""] = usb
         elif isinstance(source, ScsiHostSource):
             assert device.alias is not None  # aliases are assigned before
             work.resources.vhost_fds[device.alias] = work.host.vhost_scsi()
@@ -207,6 +211,19 @@ def prepare_host(work: Preparation) -> None:
             work.host.assign_pci(
                 str(device.source_pci), managed=bool(port.managed), driver=port.host_driver_model
             )
+
+
+def _usb_source(device: Hostdev | Interface) -> UsbSource | None:
+    """Return which USB device ``device`` is; an interface can be one as well."""
+    source = device.source
+    if isinstance(source, HostdevInterfaceSource) and source.is_usb:
+        place = source.address
+        return UsbSource(
+            vendor=source.vendor,
+            product=source.product,
+            address=place if isinstance(place, HostUsbAddress) else None,
+        )
+    return source if isinstance(source, UsbSource) else None
 
 
 def _find_usb(source: UsbSource, plugged: Sequence[UsbDevice]) -> None:
@@ -255,9 +272,7 @@ def command(cmd: Command) -> None:
         elif isinstance(device, Hostdev):
             _BY_TYPE[device.type](cmd, device)
         else:
-            refuse(
-                Issue.unsupported("interfaces of type 'hostdev' are supported for PCI devices only")
-            )
+            _usb(cmd, device)
 
 
 def _in_order(domain: Domain) -> Iterator[Hostdev | Interface]:
@@ -284,8 +299,8 @@ def _pci(cmd: Command, device: Hostdev | Interface) -> Props:
     }
 
 
-def _usb(cmd: Command, device: Hostdev) -> None:
-    source = device.source
+def _usb(cmd: Command, device: Hostdev | Interface) -> None:
+    source = cmd.resources.by_alias[device.alias or ""]
     assert isinstance(source, UsbSource)
     place = source.address
     where: Props = {}
@@ -372,7 +387,7 @@ def _loadparm(cmd: Command, device: Hostdev) -> str | None:
     return device.boot_loadparm if "virtio-ccw.loadparm" in cmd.caps else None
 
 
-def _append(cmd: Command, device: Hostdev, props: Mapping[str, Any]) -> None:
+def _append(cmd: Command, device: Hostdev | Interface, props: Mapping[str, Any]) -> None:
     cmd.features(device)
     cmd.device(props)
 

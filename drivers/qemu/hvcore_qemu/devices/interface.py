@@ -172,7 +172,7 @@ def _link(domain: Domain, device: Interface, ctx: Context) -> Issues:
     if device.teaming == "persistent" and not device.is_virtio:
         yield Issue.unsupported(
             "virtio-net teaming persistent interface must be <model type='virtio'/>, not"
-            f" '{device.model}'"
+            f" '{device.model or '(null)'}'"
         )
     if device.teaming == "transient" and device.type not in ("hostdev", "network"):
         yield Issue.unsupported(
