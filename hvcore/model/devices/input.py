@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import ClassVar
 from typing import Literal
 
+from hvcore.model.devices.base import VIRTIO_OPTIONS
 from hvcore.model.devices.base import UsbAddress
 from hvcore.model.devices.base import VirtioDevice
 from hvcore.xml.codecs import ENUM
@@ -29,6 +31,8 @@ Grab = Literal["all"]
 @element("input")
 class Input(VirtioDevice):
     """A keyboard or pointer, or one of the host's passed through."""
+
+    leading: ClassVar[tuple[str, ...]] = VIRTIO_OPTIONS
 
     type: InputType = attr(
         "@type",
