@@ -8,6 +8,7 @@ host it wants. Sizes are in KiB unless a name says otherwise.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import itertools
 import os
@@ -36,6 +37,11 @@ _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&
 
 #: modules that have the parameter for nested virtualization
 _KVM_MODULES: Final = ("kvm_intel", "kvm_amd", "kvm_hv", "kvm")
+
+#: of linux/kvm.h: the request, KVM_CAP_MAX_VCPUS and KVM_CAP_NR_VCPUS, and what to assume
+_KVM_CHECK_EXTENSION: Final = 0xAE03
+_KVM_VCPU_LIMITS: Final = (66, 9)
+_KVM_VCPUS: Final = 4
 
 
 @final
@@ -181,10 +187,13 @@ class HostInfo:
     :param page_sizes: all that the host has, in KiB, ascending.
     :param thp_size: size of a transparent huge page in KiB, 0 when there are none.
     :param kvm: whether this process can open ``/dev/kvm``.
+    :param kvm_max_vcpus: CPUs that a KVM guest can have, 0 when not known.
     :param kvm_nesting: whether KVM guests can run KVM guests.
+    :param vfio: whether guests can be given PCI devices.
     :param kernel: release and version of the kernel; None for a host that only exists in a test.
     :param microcode: version of the CPU's microcode, 0 when not known.
     :param cpu_signature: vendor, model and stepping in one line.
+    :param cpu_address_bits: of physical addresses, 0 when not known.
     :param cpu_offline: CPUs that are present but not in use.
     :param cpu: model and features of the CPU; None to conclude them from ``processor``.
     :param processor: what the kernel tells of an x86 CPU.
@@ -200,12 +209,15 @@ class HostInfo:
     thp_size: int = 0
     hugepage_mounts: tuple[HugePageMount, ...] = ()
     kvm: bool = False
+    kvm_max_vcpus: int = 0
     kvm_nesting: bool = False
     iommu: bool = False
+    vfio: bool = False
     kernel: str | None = None
     microcode: int = 0
     cpu_signature: str | None = None
     cpu_mhz: int = 0
+    cpu_address_bits: int = 0
     cpu_offline: int = 0
     cpu: CpuSpec | None = None
     processor: Processor | None = None
@@ -416,6 +428,16 @@ class _System:
         """Return whether this process can open ``/dev/kvm``."""
         return os.access(self.root / "dev/kvm", os.R_OK | os.W_OK)
 
+    def kvm_max_vcpus(self) -> int:
+        """Return how many CPUs a KVM guest can have, 0 when KVM cannot be asked."""
+        try:
+            with (self.root / "dev/kvm").open("rb", buffering=0) as kvm:
+                # The kernel's documentation says to take 4 where it answers neither.
+                limits = (fcntl.ioctl(kvm, _KVM_CHECK_EXTENSION, cap) for cap in _KVM_VCPU_LIMITS)
+                return next((limit for limit in limits if limit > 0), _KVM_VCPUS)
+        except OSError:
+            return 0
+
     @staticmethod
     def kernel() -> str:
         """Return release and version of the kernel."""
@@ -430,6 +452,7 @@ class _System:
         # As libvirt: what the nodes have together, which can be less than the kernel's total.
         memory = sum(cell.memory for cell in cells) or self.meminfo.get("MemTotal", 0)
         present = _parse_numbers(self._text(self.devices / "cpu/present") or "")
+        iommu = self._has_entries(self.root / "sys/kernel/iommu_groups")
         return HostInfo(
             arch=_arch(os.uname().machine),
             uuid=self._uuid(),
@@ -443,13 +466,16 @@ class _System:
             // 1024,
             hugepage_mounts=tuple(self._mounts()),
             kvm=self.kvm(),
+            kvm_max_vcpus=self.kvm_max_vcpus(),
             kvm_nesting=self.nesting(),
-            iommu=self._has_entries(self.root / "sys/kernel/iommu_groups"),
+            iommu=iommu,
+            vfio=iommu and (self.root / "dev/vfio/vfio").exists(),
             kernel=self.kernel(),
             microcode=int(cpuinfo.get("microcode", "0"), 0),
             cpu_signature=_signature(cpuinfo),
             cpu_mhz=int(float(cpuinfo.get("cpu MHz", "0"))),
             processor=_processor(cpuinfo),
+            cpu_address_bits=_address_bits(cpuinfo),
             cpu_offline=len(set(present) - set(online)) if present else 0,
             pci=SysfsPci(self.root),
         )
@@ -602,6 +628,12 @@ def _processor(cpuinfo: dict[str, str]) -> Processor | None:
     family, model, stepping = (int(number) for number in numbers)
     vendor = cpuinfo.get("vendor_id", "")
     return Processor(vendor, (family, model, stepping), cpuinfo["flags"])
+
+
+def _address_bits(cpuinfo: dict[str, str]) -> int:
+    """Return bits of ``46 bits physical, 48 bits virtual``."""
+    bits, _, _ = cpuinfo.get("address sizes", "0").partition(" ")
+    return int(bits) if bits.isdecimal() else 0
 
 
 def _signature(cpuinfo: dict[str, str]) -> str | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import attrs
 import pytest
 
@@ -22,6 +24,7 @@ stepping\t: 8
 microcode\t: 0x2b
 cpu MHz\t\t: 2000.125
 flags\t\t: fpu sse sse2
+address sizes\t: 46 bits physical, 57 bits virtual
 
 """
 
@@ -111,7 +114,10 @@ def test_virtualization_and_identity(root):
     host = HostInfo.from_system(root)
     assert host.kvm
     assert host.kvm_nesting
+    assert host.kvm_max_vcpus == 0  # what stands for it answers no questions
     assert not host.iommu
+    assert not host.vfio
+    assert host.cpu_address_bits == 46
     assert host.uuid == "00112233-4455-6677-8899-aabbccddeeff"
     assert host.microcode == 0x2B
     assert host.cpu_signature == "GenuineIntel, A CPU, family: 6, model: 143, stepping: 8"
@@ -130,6 +136,20 @@ def test_firmware_uuid_comes_first(root):
 def test_kvm_that_cannot_be_opened_is_not_there(root):
     (root / "dev/kvm").unlink()
     assert not HostInfo.from_system(root).kvm
+    assert HostInfo.from_system(root).kvm_max_vcpus == 0
+
+
+def test_devices_are_passed_through_an_iommu(root):
+    (root / "dev/vfio").mkdir()
+    (root / "dev/vfio/vfio").touch()
+    assert not HostInfo.from_system(root).vfio
+    (root / "sys/kernel/iommu_groups/0").mkdir(parents=True)
+    assert HostInfo.from_system(root).vfio
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no KVM here")
+def test_kvm_says_how_many_cpus_it_can_do():
+    assert HostInfo.from_system().kvm_max_vcpus > 0
 
 
 def test_nodeinfo_counts_offline_threads_into_the_topology(root):
