@@ -13,6 +13,9 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from collections.abc import Mapping
+
     from hvcore.cpu.spec import Comparison
     from hvcore.cpu.spec import CpuSpec
     from hvcore.model.cpu import CpuMode
@@ -23,10 +26,15 @@ _GENERATIONS: Final = range(6, 11)
 
 
 @functools.cache
-def model_names() -> frozenset[str]:
-    """Return the names of all models."""
+def vendors() -> Mapping[str, str]:
+    """Return all models, each with its vendor."""
     text = resources.files("hvcore.cpu").joinpath("data/ppc64.json").read_text("utf-8")
-    return frozenset(name for name, _, _ in json.loads(text)["models"])
+    return {name: vendor for name, vendor, _ in json.loads(text)["models"]}
+
+
+def model_names() -> Collection[str]:
+    """Return the names of all models."""
+    return vendors().keys()
 
 
 def convert_legacy(name: str | None) -> str | None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from hvcore.model.cpu import FeaturePolicy
 
 _LEAF_BITS: Final = 128
+# What makes a model differ from its ancestor.
+_OWN: Final = frozenset({"signatures", "vendor", "features", "removed", "added"})
 _DISABLED_PENALTY: Final = 2
 # Processors whose transactional memory is broken: family 6, model and first good stepping.
 _BROKEN_TSX: Final[Mapping[int, int]] = {60: 16, 63: 4, 69: 16, 70: 16}
@@ -164,6 +166,15 @@ class CpuMap:
     def names(self) -> Iterator[str]:
         """Yield the names of all models, the newest first."""
         return reversed(self._rows)
+
+    def renamed(self) -> Iterator[tuple[str, str]]:
+        """Yield models with those that are the same under another name.
+
+        QEMU's name without a version is an alias; the map has it the other way round.
+        """
+        for name, row in self._rows.items():
+            if "ancestor" in row and not _OWN.intersection(row):
+                yield row["ancestor"], name
 
     def model(self, name: str) -> Model | None:
         """Return a model by its name."""

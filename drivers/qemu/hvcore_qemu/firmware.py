@@ -79,6 +79,18 @@ class Firmware:
     targets: tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]
     features: frozenset[str]
 
+    def serves(self, arch: str | None, machine: str) -> bool:
+        """Return whether it is for guests of an architecture and machine type."""
+        return any(
+            name == arch and any(pattern.match(machine) for pattern in patterns)
+            for name, patterns in self.targets
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of firmware, as in ``<os firmware=...>``, that it is."""
+        return tuple(_FIRMWARE_OF[name] for name in self.interfaces if name in _FIRMWARE_OF)
+
 
 # -- reading ----------------------------------------------------------------------------------
 
@@ -188,10 +200,7 @@ def _fits_paths(domain: Domain, firmware: Firmware) -> bool:
 
 def _fits_target(domain: Domain, firmware: Firmware) -> bool:
     os = os_of(domain)
-    return any(
-        arch == os.arch and any(pattern.match(os.machine or "") for pattern in patterns)
-        for arch, patterns in firmware.targets
-    )
+    return firmware.serves(os.arch, os.machine or "")
 
 
 def _fits_sleep_states(domain: Domain, firmware: Firmware) -> bool:

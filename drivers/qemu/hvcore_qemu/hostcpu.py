@@ -113,7 +113,7 @@ def _conclude(caps: QemuCapabilities, virt_type: str, host: CpuSpec | None) -> H
     if caps.arch in ARM | LOONGARCH:
         return None  # QEMU has no such model there
     if caps.arch not in X86 or probed is None:
-        return None if host is None else _from_host(caps, host)
+        return None if host is None or host.model is None else _from_host(caps, host)
     models = known_models(caps, virt_type)
     reported = _decoded(caps, probed, models, migratable=False)
     if probed.migratability:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 rules = Rules()
 
-_USB_FLAGS: Final[Mapping[str, str]] = {
+USB_FLAGS: Final[Mapping[str, str]] = {
     "piix3-uhci": "piix3-usb-uhci",
     "piix4-uhci": "piix4-usb-uhci",
     "ehci": "usb-ehci",
@@ -91,7 +91,7 @@ def check_usb(controller: Controller, caps: QemuCapabilities) -> Issue | None:
     model = controller.model
     if model is None:
         return Issue.unsupported("no model provided for USB controller")
-    if _USB_FLAGS.get(model) not in caps:
+    if USB_FLAGS.get(model) not in caps:
         return Issue.unsupported(
             f"USB controller model '{model}' not supported in this QEMU binary"
         )

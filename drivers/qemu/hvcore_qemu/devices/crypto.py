@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 rules = Rules()
 
-_BACKENDS: Final = {
+BACKENDS: Final = {
     # backend: QEMU's object, capability
     "builtin": ("cryptodev-backend-builtin", "virtio-crypto"),
     "lkcf": ("cryptodev-backend-lkcf", "cryptodev-backend-lkcf"),
@@ -33,7 +33,7 @@ def _supported(domain: Domain, device: Crypto, ctx: Context) -> Issues:
     del domain
     if "virtio-crypto" not in ctx.caps:
         yield Issue.unsupported(f"crypto model {device.model} is not supported")
-    elif _BACKENDS[device.backend][1] not in ctx.caps:
+    elif BACKENDS[device.backend][1] not in ctx.caps:
         yield Issue.unsupported(f"crypto backend {device.backend} is not supported")
 
 
@@ -43,7 +43,7 @@ def command(cmd: Command) -> None:
         backend = f"obj{device.alias}"
         cmd.object(
             {
-                "qom-type": _BACKENDS[device.backend][0],
+                "qom-type": BACKENDS[device.backend][0],
                 "id": backend,
                 "queues": device.queues or None,
             }

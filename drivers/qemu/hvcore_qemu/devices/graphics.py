@@ -46,13 +46,13 @@ _ALL: Final = (
     DbusGraphics,
 )  # fmt: skip
 
-_NEEDS: Final = {
+NEEDS: Final = {
     "sdl": "sdl",
     "vnc": "vnc",
+    "rdp": "display-dbus",  # the RDP server is a client of QEMU's display on D-Bus
     "spice": "spice",
     "egl-headless": "egl-headless",
     "dbus": "display-dbus",
-    "rdp": "display-dbus",  # the RDP server is a client of QEMU's display on D-Bus
 }
 """Type to the capability it needs; others are not for QEMU."""
 
@@ -90,7 +90,7 @@ def _generated_sockets(domain: Domain, ctx: Context) -> None:
 @rules.check(*_ALL)
 def _supported(domain: Domain, device: Graphics, ctx: Context) -> Issues:
     """Refuse displays that this QEMU has not, alone or together."""
-    need = _NEEDS.get(device.type)
+    need = NEEDS.get(device.type)
     missing = need is None or need not in ctx.caps
     if missing or (device.type == "rdp" and ctx.config.qemu_rdp is None):
         yield Issue.unsupported(f"{device.type} graphics are not supported with this QEMU")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
+    from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import Command
+    from hvcore_qemu.machines import Machine
 
 rules = Rules()
 
@@ -31,6 +33,25 @@ _BUILTIN: Final = {
     "hyperv": "only i686 and x86_64 guests support panic device of model 'hyperv'",
     "pseries": "only pSeries guests support panic device of model 'pseries'",
 }
+
+
+_CAPABILITIES: Final = {"isa": "pvpanic", "pvpanic": "pvpanic-pci"}
+"""Models that are devices to what QEMU must have for them."""
+
+
+def _builtin(machine: Machine) -> dict[str, bool]:
+    """Return the models that are no devices, and whether a machine has each."""
+    return {
+        "s390": machine.arch in S390,
+        "hyperv": machine.arch in X86,
+        "pseries": machine.pseries,
+    }
+
+
+def models(machine: Machine, caps: QemuCapabilities) -> frozenset[str]:
+    """Return the models that guests of a machine type can have."""
+    found = {model for model, fits in _builtin(machine).items() if fits}
+    return frozenset(found | {model for model, need in _CAPABILITIES.items() if need in caps})
 
 
 def _default_model(domain: Domain) -> PanicModel | None:
@@ -68,11 +89,7 @@ def _model(domain: Domain, device: Panic, ctx: Context) -> None:
 def _placement(domain: Domain, ctx: Context) -> Issues:
     """Require for each model the machine, the QEMU and the bus it lives on."""
     machine = machine_of(domain)
-    fits = {
-        "s390": machine.arch in S390,
-        "hyperv": machine.arch in X86,
-        "pseries": machine.pseries,
-    }
+    fits = _builtin(machine)
     for device in domain.devices.panics:
         model = device.model
         if model is None:
@@ -88,11 +105,11 @@ def _placement(domain: Domain, ctx: Context) -> Issues:
                     line=device.line,
                 )
         elif model == "isa":
-            if "pvpanic" not in ctx.caps:
+            if _CAPABILITIES[model] not in ctx.caps:
                 yield Issue.unsupported("the QEMU binary does not support the ISA panic device")
             elif device.address is not None and not isinstance(device.address, IsaAddress):
                 yield Issue.unsupported("panic is supported only with ISA address type")
-        elif "pvpanic-pci" not in ctx.caps:
+        elif _CAPABILITIES[model] not in ctx.caps:
             yield Issue.unsupported("the QEMU binary does not support the PCI pvpanic device")
         elif not isinstance(device.address, PciAddress):
             yield Issue.unsupported("pvpanic is supported only with PCI address type")

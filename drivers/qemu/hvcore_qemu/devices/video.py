@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 rules = Rules()
 
-_CAPABILITY: Final = {
+CAPABILITIES: Final = {
     "vga": "VGA",
     "cirrus": "cirrus-vga",
     "vmvga": "vmware-svga",
@@ -77,7 +77,7 @@ def _supported(domain: Domain, device: Video, ctx: Context) -> Issues:
     """Refuse models, and settings of models, that this QEMU does not have."""
     if device.type in (None, "none"):
         return
-    if _CAPABILITY.get(device.type) not in ctx.caps:
+    if CAPABILITIES.get(device.type) not in ctx.caps:
         yield Issue.unsupported(
             f"domain configuration does not support video model '{device.type}'"
         )
@@ -182,7 +182,7 @@ def _model_props(device: Video, caps: QemuCapabilities) -> dict[str, Any]:
     if device.backend == "vhostuser":
         return {"chardev": f"chr-vu-{device.alias}"}
     if device.type in ("vga", "vmvga"):
-        supported = f"{_CAPABILITY[device.type]}.vgamem_mb" in caps
+        supported = f"{CAPABILITIES[device.type]}.vgamem_mb" in caps
         return {"vgamem_mb": positive(vram // 1024) if supported else None}
     if device.type == "bochs":
         return {"vgamem": positive(vram * 1024)}

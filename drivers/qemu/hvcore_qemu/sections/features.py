@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Context
     from hvcore.rules.base import Issues
     from hvcore_qemu.capabilities import QemuCapabilities
+    from hvcore_qemu.machines import Machine
 
 rules = Rules()
 
@@ -131,15 +132,19 @@ def _pmu(domain: Domain, features: Features, caps: QemuCapabilities) -> str | No
     return None
 
 
-def _is_pc(domain: Domain) -> bool:
-    machine = machine_of(domain)
+def _is_pc(machine: Machine) -> bool:
     return machine.i440fx or machine.q35 or machine.name == "isapc"
+
+
+def has_ps2_switch(machine: Machine, caps: QemuCapabilities) -> bool:
+    """Return whether guests of a machine type can go without a PS/2 controller."""
+    return "machine-i8042-opt" in caps and (_is_pc(machine) or machine.xenfv)
 
 
 def _vmport(domain: Domain, features: Features, caps: QemuCapabilities) -> str | None:
     if features.vmport is None:
         return None
-    if "machine-vmport-opt" not in caps or not _is_pc(domain):
+    if "machine-vmport-opt" not in caps or not _is_pc(machine_of(domain)):
         return "vmport is not available with this QEMU binary"
     if features.vmport and features.ps2 is False:
         return "vmport feature requires the ps2 feature not to be disabled"
@@ -209,9 +214,10 @@ def _ras(domain: Domain, features: Features, caps: QemuCapabilities) -> str | No
 def _ps2(domain: Domain, features: Features, caps: QemuCapabilities) -> str | None:
     if features.ps2 is None:
         return None
-    if "i8042" not in caps or not (_is_pc(domain) or machine_of(domain).xenfv):
+    machine = machine_of(domain)
+    if "i8042" not in caps or not (_is_pc(machine) or machine.xenfv):
         return "ps2 feature is not available with this QEMU binary"
-    if "machine-i8042-opt" not in caps:
+    if not has_ps2_switch(machine, caps):
         return "ps2 feature state cannot be controlled with this QEMU binary"
     return None
 

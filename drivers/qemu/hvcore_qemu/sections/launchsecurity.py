@@ -23,7 +23,7 @@ rules = Rules()
 
 OBJECT: Final = "lsec0"
 
-_REQUIRED: Final = {
+REQUIRED: Final = {
     "sev": ("sev-guest",),
     "sev-snp": ("sev-snp-guest",),
     "s390-pv": ("s390-pv-guest", "confidential-guest-support"),
@@ -36,7 +36,7 @@ def _check(domain: Domain, ctx: Context) -> Iterator[Issue]:
     security = domain.launch_security
     if security is None or ctx.caps is None:
         return
-    if any(name not in ctx.caps for name in _REQUIRED[security.type]):
+    if any(name not in ctx.caps for name in REQUIRED[security.type]):
         yield Issue.unsupported(
             f"'{security.type}' launch security is not supported with this QEMU binary",
             line=security.line,
