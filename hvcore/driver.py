@@ -29,6 +29,7 @@ from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
 
 if TYPE_CHECKING:
+    from hvcore.domaincaps import DomainCapabilities
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
     from hvcore.hostinfo import HostInfo
@@ -57,6 +58,7 @@ class Op(enum.Enum):
     LOWER = ("lower", "virConnectDomainXMLToNative")
     VERSION = ("version", "virConnectGetVersion")
     CAPABILITIES = ("capabilities", "virConnectGetCapabilities")
+    DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
 
     def __init__(self, method: str, api: str) -> None:
         self.method = method
@@ -378,6 +380,24 @@ class Driver(abc.ABC):
     async def capabilities(self) -> str:
         """Return libvirt's ``<capabilities>`` document."""
         raise self.unsupported(Op.CAPABILITIES)
+
+    async def domain_capabilities(
+        self,
+        *,
+        emulator: str | None,
+        arch: str | None,
+        machine: str | None,
+        virt_type: str | None,
+        disable_deprecated: bool,
+    ) -> DomainCapabilities:
+        """Return what guests of one kind can have; whatever is None has a default.
+
+        :param emulator: path of the hypervisor's binary.
+        :param virt_type: as in ``<domain type=...>``.
+        :param disable_deprecated: turn what is advised against off in the host's CPU model.
+        """
+        del emulator, arch, machine, virt_type, disable_deprecated
+        raise self.unsupported(Op.DOMAIN_CAPABILITIES)
 
     @final
     def unsupported(self, op: Op, record: Record | None = None) -> UnsupportedOperation:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from hvcore.domaincaps import DomainCapabilities
     from hvcore.driver import Op
     from hvcore.events import Event
     from hvcore.events import EventStream
@@ -215,6 +216,34 @@ class Host:
         :raises UnsupportedOperation: the driver has none.
         """
         return await self._engine.driver.capabilities()
+
+    async def domain_capabilities(
+        self,
+        *,
+        emulator: str | None = None,
+        arch: str | None = None,
+        machine: str | None = None,
+        virt_type: str | None = None,
+        disable_deprecated: bool = False,
+    ) -> DomainCapabilities:
+        """Return what guests of one kind can have: CPU models, devices, features.
+
+        :param emulator: path of the hypervisor's binary; the usual one for ``arch`` unless given.
+        :param arch: the host's unless given.
+        :param machine: machine type or its alias; the preferred one unless given.
+        :param virt_type: as in ``<domain type=...>``; the best one unless given.
+        :param disable_deprecated: turn what is advised against off in the host's CPU model.
+        :raises HvError: the host has no such guests.
+        :raises ProbeError: the emulator cannot be asked.
+        :raises UnsupportedOperation: the driver cannot tell.
+        """
+        return await self._engine.driver.domain_capabilities(
+            emulator=emulator,
+            arch=arch,
+            machine=machine,
+            virt_type=virt_type,
+            disable_deprecated=disable_deprecated,
+        )
 
     async def nodeinfo(self) -> NodeInfo:
         """Return the host's CPUs and memory."""

@@ -18,6 +18,9 @@ TARGET = ROOT / "hvcore" / "sync.py"
 DIRECT = frozenset({"uri", "name", "uuid"})
 """Properties that never change: read without asking the loop."""
 
+WIDTH = 100
+"""Characters of a line, as the formatter is told."""
+
 HEAD = """\
 \"\"\"The blocking API: :mod:`hvcore.host` and :mod:`hvcore.domain` for programs without a loop.
 
@@ -92,10 +95,17 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, indent: str) -> str:
     # What unparse writes of a default differs from the formatter's text.
     for default in ("None", "False", "True", "()"):
         line = line.replace(f"={default}", f" = {default}")
-    if len(line) <= 100:
+    if len(line) <= WIDTH:
         return line
     inner = line[line.index("(") + 1 : line.rindex(") ->")]
+    if len(indent) + 4 + len(inner) > WIDTH:
+        inner = one_a_line(inner, indent + "    ")
     return f"{indent}def {node.name}(\n{indent}    {inner}\n{indent}) -> {returns}:"
+
+
+def one_a_line(arguments: str, indent: str) -> str:
+    """Return arguments as the formatter has those that do not fit into a line."""
+    return f",\n{indent}".join(arguments.split(", ")) + ","
 
 
 def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
@@ -110,6 +120,12 @@ def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
         target += f"({forwarded(node.args)})"
     if isinstance(node, ast.AsyncFunctionDef):
         expression = f"run({target})"
+        if len(expression) + len("        return ") > WIDTH:
+            arguments = one_a_line(forwarded(node.args), " " * 16)
+            expression = (
+                f"run(\n            self._async.{node.name}(\n                {arguments}\n"
+                "            )\n        )"
+            )
     elif node.name in DIRECT:
         expression = target
     else:

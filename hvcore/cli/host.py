@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
+    from hvcore.domaincaps import DomainCapabilities
     from hvcore.host import Host
 
 
@@ -22,6 +23,28 @@ def capabilities(session: Session) -> None:
 
     text = session.run(work, failing="failed to get capabilities")
     session.value({"xml": text}, text)
+
+
+@click.command()
+@click.option("--virttype", "virt_type", help="virtualization type (/domain/@type)")
+@click.option("--emulatorbin", "emulator", help="path of the emulator (/domain/devices/emulator)")
+@click.option("--arch", help="architecture (/domain/os/type/@arch)")
+@click.option("--machine", help="machine type (/domain/os/type/@machine)")
+@click.option(
+    "--disable-deprecated-features",
+    "disable_deprecated",
+    is_flag=True,
+    help="turn off in the host's CPU model what is advised against",
+)
+@click.pass_obj
+def domcapabilities(session: Session, /, **options: Any) -> None:
+    """Show what guests can have, as libvirt's document."""
+
+    async def work(host: Host) -> DomainCapabilities:
+        return await host.domain_capabilities(**options)
+
+    found = session.run(work, failing="failed to get emulator capabilities")
+    session.value(found.to_json(), found.to_xml())
 
 
 @click.command()

@@ -24,6 +24,7 @@ VERBS: Final = {
     "create": ("define", "start a domain straight from a document"),
     "define": ("define", "make a domain persistent"),
     "destroy": ("lifecycle", "stop a domain at once"),
+    "domcapabilities": ("host", "show what guests can have"),
     "domid": ("query", "show the number of a running domain"),
     "dominfo": ("query", "show what a domain has and uses"),
     "domname": ("query", "show the name of a domain"),

@@ -173,3 +173,9 @@ def test_a_verb_imports_only_what_it_needs():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
+
+
+def test_a_driver_that_cannot_say_what_guests_can_have(run):
+    said = run("domcapabilities", "--machine", "pc", code=1).stderr
+    assert said.startswith("error: failed to get emulator capabilities\n")
+    assert "virConnectGetDomainCapabilities" in said

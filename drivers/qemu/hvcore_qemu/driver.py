@@ -55,6 +55,7 @@ from hvcore_qemu.realhost import RealHost
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from hvcore.domaincaps import DomainCapabilities
     from hvcore.driver import Record
     from hvcore.driver import Setup
     from hvcore.hostinfo import HostInfo
@@ -651,6 +652,39 @@ class QemuDriver(Driver):
             migration="live",
             transports=("tcp", "rdma"),
         )
+
+    async def domain_capabilities(
+        self,
+        *,
+        emulator: str | None,
+        arch: str | None,
+        machine: str | None,
+        virt_type: str | None,
+        disable_deprecated: bool,
+    ) -> DomainCapabilities:
+        """Return what guests of one kind can have.
+
+        :raises HvError: no emulator has such guests.
+        :raises ProbeError: the emulator cannot be asked.
+        """
+        from hvcore_qemu import domaincaps  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - see qemu_capabilities
+
+        domaincaps.check_names(virt_type=virt_type, arch=arch)
+        host = self.host()
+        wanted = arch or host.arch
+        binary = emulator or default_emulator(host.arch, wanted, shutil.which)
+        if binary is None:
+            raise HvError(
+                f"unable to find any emulator to serve '{wanted}' architecture",
+                kind=ErrorClass.CONFIG_UNSUPPORTED,
+            )
+        caps = await self._probed(binary)
+        guest = domaincaps.choose(caps, arch=wanted, virt_type=virt_type, machine=machine)
+        found = domaincaps.describe(
+            caps, guest, host=host, config=self.config, exists=os.path.exists
+        )
+        return domaincaps.without_deprecated(found, caps) if disable_deprecated else found
 
 
 def _config(directory: StateDirectory) -> QemuConfig:
