@@ -206,7 +206,9 @@ class Os(Element):
             seen.add(table.type)
         del self.boot[BOOT_DEVICES:]
         if not self.bootmenu:
+            # Without a menu nobody reads how long it stays.
             self.bootmenu_timeout = None
+            ctx.forget("/bootmenu/@timeout")
 
     def _keep_relevant(self) -> None:
         """Drop what libvirt does not read for this type of guest."""

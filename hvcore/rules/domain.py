@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hvcore.errors import Issue
 from hvcore.rules.base import Rules
+from hvcore.rules.os import complete
 
 if TYPE_CHECKING:
     from hvcore.model.domain import Domain
@@ -30,6 +31,9 @@ def _identity(domain: Domain, ctx: Context) -> Issues:
         domain.uuid_generated = True
     if domain.genid is not None and not domain.genid:
         domain.genid = _new_uuid(ctx)
+
+
+rules.post_parse_early(complete)
 
 
 def _new_uuid(ctx: Context) -> str:

@@ -46,9 +46,8 @@ def _details(message: str) -> Issue:
     return Issue(message, ErrorClass.XML_DETAIL)
 
 
-@rules.post_parse_early
-def _complete(domain: Domain, ctx: Context) -> Iterator[Issue]:
-    """Find out the type of guest and its architecture."""
+def complete(domain: Domain, ctx: Context) -> Iterator[Issue]:
+    """Find out the type of guest and its architecture, on which all other rules depend."""
     if domain.os is None:
         domain.os = Os()
     os = domain.os

@@ -157,19 +157,24 @@ def INTEGER(  # noqa: N802
     base: int = 10,
     form: str | None = None,
     expected: str = "Expected integer value",
+    negative: str | None = None,
     zero: bool = True,
 ) -> Codec:
     """Return the codec of an integer in ``low..high``.
 
     :param base: 10, 16, or 0 for C's rules (``0x`` hexadecimal, leading zero octal).
     :param form: printf-like format specification for writing, for instance ``#06x``.
+    :param negative: libvirt's addition to the refusal of a negative number, where it is not that
+        of everything else.
     :param zero: whether zero is permitted.
     """
 
     def convert(text: str) -> int:
         value = int(text) if base == 10 and text.isascii() and text.isdigit() else None
         if value is None or not low <= value <= high:
-            value = _integer(text, low, high, base)
+            value = _integer(text, low if negative is None else -high - 1, high, base)
+            if value < low:
+                raise ValueError(negative)
         if not zero and value == 0:
             raise ValueError("Zero is not permitted")
         return value
@@ -189,19 +194,19 @@ def INTEGER(  # noqa: N802
     )
 
 
-_NON_NEGATIVE: Final = "Expected non-negative integer value"
+NON_NEGATIVE: Final = "Expected non-negative integer value"
 INT: Final = INTEGER(-(2**31), 2**31 - 1)
 LONG: Final = INTEGER(-(2**63), 2**63 - 1, expected="Expected long long integer value")
-UINT: Final = INTEGER(0, 2**32 - 1, expected=_NON_NEGATIVE)
-ULONG: Final = INTEGER(0, 2**64 - 1, expected=_NON_NEGATIVE)
-POSITIVE: Final = INTEGER(0, 2**32 - 1, expected=_NON_NEGATIVE, zero=False)
-UINT0: Final = INTEGER(0, 2**32 - 1, base=0, expected=_NON_NEGATIVE)
+UINT: Final = INTEGER(0, 2**32 - 1, expected=NON_NEGATIVE)
+ULONG: Final = INTEGER(0, 2**64 - 1, expected=NON_NEGATIVE)
+POSITIVE: Final = INTEGER(0, 2**32 - 1, expected=NON_NEGATIVE, zero=False)
+UINT0: Final = INTEGER(0, 2**32 - 1, base=0, expected=NON_NEGATIVE)
 
 
 def HEX(width: int, *, high: int | None = None) -> Codec:  # noqa: N802
     """Return the codec of a number written as ``0x`` and at least ``width`` hexadecimal digits."""
     top = high if high is not None else 16 ** max(width, 8) - 1
-    return INTEGER(0, top, base=0, form=f"#0{width + 2}x", expected=_NON_NEGATIVE)
+    return INTEGER(0, top, base=0, form=f"#0{width + 2}x", expected=NON_NEGATIVE)
 
 
 def _nodeset(text: str) -> NodeSet:

@@ -77,6 +77,10 @@ class ParseContext:
         line = cast("int | None", element.sourceline)
         self.issues.append(Issue(message, kind, path=path, line=line, hint=hint))
 
+    def forget(self, place: str) -> None:
+        """Drop the issues whose path ends with ``place``: libvirt does not read it here."""
+        self.issues = [i for i in self.issues if not (i.path or "").endswith(place)]
+
     def refused_attribute(
         self, element: XmlElement, spec: FieldSpec, value: str, cause: ValueError | None
     ) -> None:
@@ -96,8 +100,9 @@ class ParseContext:
                 f"Invalid value for attribute '{name}' in element "
                 f"'{local_name(element.tag)}': '{value}'."
             )
-            if spec.codec.expected:
-                message += " " + spec.codec.expected
+            wrong = str(cause) if str(cause).startswith("Expected ") else spec.codec.expected
+            if wrong:
+                message += " " + wrong
         hint = None
         if spec.codec.table is not None:
             hint = _nearest(value, spec.codec.table)
@@ -128,16 +133,17 @@ class ParseContext:
 
     def size(self, element: XmlElement, spec: FieldSpec, unit: str | None) -> int | None:
         """Return the size that ``element`` gives, in the unit of ``spec``, rounded up."""
-        digits = (element.text or "").strip()
+        given = element.text or ""
+        digits = given.strip()
         if not is_unsigned(digits):
             self.issue(
                 element,
-                spec.refused.format(value=digits)
+                spec.refused.format(value=given)
                 if spec.refused
-                else f"Invalid value '{digits}' for element or attribute './{element.tag}[1]'",
+                else f"Invalid value '{given}' for element or attribute './{element.tag}[1]'",
             )
             return None
-        if unit is None:
+        if not unit:
             unit = spec.unit if spec.unit_default is None else spec.unit_default
         try:
             amount = int(digits) * unit_factor(unit)

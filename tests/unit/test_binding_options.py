@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from hvcore.xml.codecs import ENUM
+from hvcore.xml.codecs import INTEGER
 from hvcore.xml.codecs import NONEMPTY
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import STR
@@ -150,4 +151,26 @@ def test_written_values_come_from_the_function(migratable: bool, shown: str) -> 
     value = Derived(first="a", own="b", sum="?", items=[Item(name=name) for name in "xyz"])
     assert Binding().format(value, FormatContext(migratable=migratable)) == (
         f"<derived first='a' own='b'{shown}>\n  <item name='x'/>\n  <item name='z'/>\n</derived>\n"
+    )
+
+
+@element("signed")
+class Signed(Element):
+    number: int | None = attr("@number", INTEGER(0, 2**31 - 1, negative="Expected no minus"))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [("x", "Expected integer value"), ("-1", "Expected no minus"), ("9" * 99, "Expected integer")],
+)
+def test_negative_numbers_have_a_refusal_of_their_own(number: str, expected: str) -> None:
+    ctx = ParseContext()
+    Binding().parse(Signed, read(f"<signed number='{number}'/>", "signed"), ctx)
+    assert expected in str(ctx.issues[0])
+
+
+def test_a_size_without_unit_has_the_default_one() -> None:
+    binding, ctx = Binding(), ParseContext()
+    assert (
+        binding.parse(Thing, read("<thing><size unit=''>7</size></thing>", "thing"), ctx).size == 7
     )

@@ -12,6 +12,7 @@ import attrs
 
 from hvcore.xml.codecs import HEX
 from hvcore.xml.codecs import INTEGER
+from hvcore.xml.codecs import NON_NEGATIVE
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import POSITIVE
 from hvcore.xml.codecs import STR
@@ -53,7 +54,9 @@ class PciAddress(Address):
     bus: int | None = attr("@bus", HEX(2), doc="index of the PCI controller")
     slot: int | None = attr("@slot", HEX(2), doc="slot on the bus, 0 to 31")
     function: int | None = attr(
-        "@function", INTEGER(0, 2**32 - 1, base=0, form="#x"), doc="function of the slot, 0 to 7"
+        "@function",
+        INTEGER(0, 2**32 - 1, base=0, form="#x", expected=NON_NEGATIVE),
+        doc="function of the slot, 0 to 7",
     )
     multifunction: bool | None = attr("@multifunction", ONOFF, doc="more functions follow")
     zpci_uid: int | None = attr("zpci/@uid", HEX(4), doc="s390x: user-defined identifier")
@@ -178,14 +181,17 @@ class VirtioS390Address(Address):
         ctx.issue(el, "virtio-s390 bus doesn't have an address")
 
 
+_HEXADECIMAL: Final = INTEGER(0, 2**32 - 1, base=16, form="#x", expected=NON_NEGATIVE)
+
+
 @element("address")
 class IsaAddress(Address):
     """Ports and interrupt of an ISA device."""
 
     type: ClassVar[str] = "isa"
 
-    iobase: int | None = attr("@iobase", INTEGER(0, 2**32 - 1, base=16, form="#x"))
-    irq: int | None = attr("@irq", INTEGER(0, 2**32 - 1, base=16, form="#x"))
+    iobase: int | None = attr("@iobase", _HEXADECIMAL)
+    irq: int | None = attr("@irq", _HEXADECIMAL)
 
 
 @element("address")
@@ -195,7 +201,11 @@ class DimmAddress(Address):
     type: ClassVar[str] = "dimm"
 
     slot: int | None = attr("@slot", UINT, default=0)
-    base: int | None = attr("@base", INTEGER(0, 2**64 - 1, base=16, form="#x"), omit=(0,))
+    base: int | None = attr(
+        "@base",
+        INTEGER(0, 2**64 - 1, base=16, form="#x", expected=NON_NEGATIVE),
+        omit=(0,),
+    )
 
 
 @element("address")
@@ -257,10 +267,7 @@ class Device(Element):
     rom_bar: bool | None = attr("rom/@bar", ONOFF)
     rom_file: str | None = attr("rom/@file", STR)
     acpi_index: int | None = attr("acpi/@index", UINT0, omit=(0,))
-    address: Address | None = choice(
-        "address", "@type", ADDRESSES,
-        refused="unknown address type '{value}'",
-    )  # fmt: skip
+    address: Address | None = choice("address", "@type", ADDRESSES)
     effective_boot_order: int | None = attrs.field(default=None, eq=False, repr=False)
     """Of a running domain: the place that <boot dev=> of <os> gives the first of a kind."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Final
 
+from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 from hvcore.model.features import Features
 from hvcore.model.launchsecurity import S390Pv
@@ -66,7 +67,8 @@ def _emulator(domain: Domain, ctx: Context) -> Iterator[Issue]:
         binary = domain.devices.emulator
         ctx.caps = ctx.find_capabilities(binary)
         if ctx.caps is None:
-            yield Issue.internal(f"Cannot check QEMU binary {binary}")
+            message = f"Cannot check QEMU binary {binary}: No such file or directory"
+            yield Issue(message, ErrorClass.SYSTEM)
 
 
 @rules.post_parse_early
