@@ -58,6 +58,10 @@ def insert_controller(controllers: list[Controller], new: Controller) -> None:
         if new.index is None:
             place = position + 1
             break
+        if present.index is not None and present.index < new.index:
+            # Those before it are lower still.
+            place = position + 1 if place is None else place
+            break
         if _comes_before(new, present):
             place = position
         elif place is None:

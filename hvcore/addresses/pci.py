@@ -53,6 +53,13 @@ class Connect:
     PCIE: Final = PCIE_DEVICE | AUTOASSIGN  # an ordinary PCI Express endpoint
 
 
+# Under names of the module for the inner loops: each attribute of a class is looked up anew.
+_QUALITIES: Final = Connect.QUALITIES
+_TYPES: Final = Connect.TYPES
+_INTEGRATED: Final = Connect.INTEGRATED
+_AGGREGATE_SLOT: Final = Connect.AGGREGATE_SLOT
+
+
 class BusModel(NamedTuple):
     """What a model of PCI controller offers downstream and needs upstream.
 
@@ -370,9 +377,10 @@ class PciAddressSet:
 
     def _search(self, start: int, flags: int, function: int, group: int | None) -> PciSlot | None:
         """Find room on the buses of a group, or with group None on empty buses of any group."""
-        qualities = flags & Connect.QUALITIES
-        types = flags & Connect.TYPES
-        integrated = flags & Connect.INTEGRATED
+        qualities = flags & _QUALITIES
+        types = flags & _TYPES
+        integrated = flags & _INTEGRATED
+        shares = flags & _AGGREGATE_SLOT
         buses = self.buses
         for index in range(start, len(buses)):
             bus = buses[index]
@@ -388,7 +396,7 @@ class PciAddressSet:
                     continue
             elif bus.isolation_group != group:
                 continue
-            if flags & Connect.AGGREGATE_SLOT:
+            if shares:
                 place = bus.find_shared(function)
                 if place is not None:
                     return PciSlot(index, *place)
@@ -402,7 +410,7 @@ class PciAddressSet:
         self, bus: PciBus, slot: int, function: int, flags: int, group: int, *, explicit: bool
     ) -> None:
         bit = 1 << slot
-        if flags & Connect.AGGREGATE_SLOT and not bus.busy & bit:
+        if flags & _AGGREGATE_SLOT and not bus.busy & bit:
             bus.aggregate |= bit
         if bus.isolation_group != group:
             # The first device decides for the whole bus. A user who mixes groups on a bus gets

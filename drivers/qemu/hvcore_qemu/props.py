@@ -12,6 +12,7 @@ from typing import Final
 from typing import NoReturn
 
 from hvcore.addresses.controllers import find_controller
+from hvcore.addresses.pci import format_address
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import CcwAddress
@@ -98,27 +99,30 @@ def pci_bus(domain: Domain, address: PciAddress) -> str:
     """
     index = address.bus or 0
     controller = find_controller(domain.devices.controllers, "pci", index)
-    where = (
-        f"{address.domain or 0:04x}:{index:02x}:{address.slot or 0:02x}.{address.function or 0:x}"
-    )
     if controller is None:
         refuse(
             Issue.internal(
                 f"Could not find PCI controller with index '{index}' required for device at"
-                f" address '{where}'"
+                f" address '{_written(address)}'"
             )
         )
     if controller.alias is None:
         refuse(
             Issue.internal(
                 f"Device alias was not set for PCI controller with index '{index}' required for"
-                f" device at address '{where}'"
+                f" device at address '{_written(address)}'"
             )
         )
     name = _bus_name(domain, controller, controller.alias)
     # A bus that a pSeries host bridge makes is below it, except the one that is always there.
     is_bridge = controller.model_name == "spapr-pci-host-bridge" and controller.target_index
     return f"{name}.0" if is_bridge else name
+
+
+def _written(address: PciAddress) -> str:
+    return format_address(
+        address.domain or 0, address.bus or 0, address.slot or 0, address.function or 0
+    )
 
 
 def _bus_name(domain: Domain, controller: Controller, alias: str) -> str:

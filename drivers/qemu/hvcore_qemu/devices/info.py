@@ -31,26 +31,27 @@ rules = Rules()
 
 _MAX_REGISTER: Final = 0xFFFFFFFF
 _MAX_OLD_TARGET: Final = 7
+_WITH_ROM: Final = frozenset({type(None), PciAddress, UnassignedAddress})
 
 
 @rules.check(*ADDRESSED)
-def _info(domain: Domain, device: Device, ctx: Context) -> list[Issue]:
+def _info(domain: Domain, device: Device, ctx: Context) -> list[Issue] | None:
     issues: list[str | Issue] = []
-    check = _ADDRESS_CHECKS.get(type(device.address))
+    kind = type(device.address)
+    check = _ADDRESS_CHECKS.get(kind)
     if check is not None:
         issues += check(domain, device, ctx)
-    kind = type(device.address)
     if device.acpi_index:
         if "acpi-index" not in ctx.caps:
             issues.append("ACPI index is not supported with this QEMU")
         if kind not in (type(None), PciAddress):
             issues.append("ACPI index is only supported for PCI devices")
-    if (device.rom_enabled, device.rom_bar, device.rom_file) != (None, None, None) and kind not in (
-        type(None),
-        PciAddress,
-        UnassignedAddress,
+    if kind not in _WITH_ROM and (
+        device.rom_enabled is not None or device.rom_bar is not None or device.rom_file is not None
     ):
         issues.append("ROM tuning is only supported for PCI devices")
+    if not issues:
+        return None
     return [
         Issue.unsupported(issue, line=device.line) if isinstance(issue, str) else issue
         for issue in issues
