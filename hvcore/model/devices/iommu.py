@@ -27,3 +27,4 @@ class Iommu(Device):
     iotlb: bool | None = attr("driver/@iotlb", ONOFF, doc="vhost has a translation cache")
     aw_bits: int | None = attr("driver/@aw_bits", UINT, omit=(0,), doc="address width in bits")
     dma_translation: bool | None = attr("driver/@dma_translation", ONOFF)
+    pci_bus: int | None = attr("driver/@pciBus", UINT, doc="smmuv3: controller whose bus it serves")
