@@ -36,6 +36,10 @@ def _by_model(domain: Domain, device: Iommu, ctx: Context) -> Issues:
     given = [getattr(device, name) is not None for name in _SETTINGS]
     if device.model != "intel" and (any(given) or device.aw_bits):
         yield Issue.xml(f"iommu model '{device.model}' doesn't support additional attributes")
+    if device.pci_bus is not None and device.model != "smmuv3":
+        yield Issue.unsupported(
+            f"iommu model '{device.model}' doesn't support the pciBus attribute"
+        )
     if device.model != "virtio" and device.address is not None:
         yield Issue.xml(f"iommu model '{device.model}' can't have address")
 

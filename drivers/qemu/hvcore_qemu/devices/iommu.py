@@ -91,6 +91,9 @@ def _supported(domain: Domain, device: Iommu, ctx: Context) -> Issues:
         return
     if any(flag not in ctx.caps for flag in _CAPABILITIES[device.model]):
         yield Issue.unsupported(f"{what} is not supported with this QEMU binary")
+    if device.pci_bus is not None:
+        # An SMMU of its own for one bus came with QEMU 10.2; ours is an option of the machine.
+        yield Issue.unsupported(f"{what} for a single bus is not supported with this QEMU binary")
     if device.model == "virtio":
         if domain.features is None or not domain.features.acpi:
             yield Issue.unsupported(f"{what} requires ACPI")
