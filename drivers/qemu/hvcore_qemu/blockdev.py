@@ -340,9 +340,9 @@ def _iscsi(image: Image, source: NetworkSource) -> Props:
     target, _, lun = (source.name or "").partition("/")
     if lun and not (lun.isascii() and lun.isdigit()):
         refuse(Issue.internal(f"cannot parse target for lunStr '{target}'"))
-    name = host.name or ""
+    name, port = host.name or "(null)", host.port or 0  # as libvirt writes what is missing
     return {
-        "portal": f"[{name}]:{host.port}" if ":" in name else f"{name}:{host.port}",
+        "portal": f"[{name}]:{port}" if ":" in name else f"{name}:{port}",
         "target": target,
         "lun": int(lun or 0),
         "transport": "tcp",

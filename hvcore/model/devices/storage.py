@@ -593,6 +593,8 @@ class DataStore(Element):
             ctx.issue(el, "missing data file store format")
         elif self.source is None:
             ctx.issue(el, "missing disk data file store source")
+        if self.source is not None:
+            self.source.startup_policy = None  # only the top image of a disk has one
 
 
 @element("backingStore")
@@ -625,6 +627,8 @@ class BackingStore(Element):
             ctx.issue(el, "missing disk backing store format")
         elif el.find("source") is None:
             ctx.issue(el, "missing disk backing store source")
+        if self.source is not None:
+            self.source.startup_policy = None  # only the top image of a disk has one
 
     def chain(self) -> Iterator[BackingStore]:
         """Yield this and every image below, without the end mark."""

@@ -14,6 +14,7 @@ from hvcore.model.devices.disk import IOTUNE_LIMITS
 from hvcore.model.devices.disk import Disk
 from hvcore.model.devices.disk import IoTune
 from hvcore.model.devices.storage import DirSource
+from hvcore.model.devices.storage import FileSource
 from hvcore.model.devices.storage import NetworkSource
 from hvcore.model.devices.storage import VolumeSource
 from hvcore.rules.base import Rules
@@ -263,15 +264,14 @@ def _backend(domain: Domain, device: Disk, ctx: Context) -> Iterator[Issue]:
 
 def _defined_images(disk: Disk) -> Iterator[Image]:
     """Yield the images as the document has them."""
-    if disk.source is not None:
-        yield Image(
-            source=disk.source,
-            storage="",
-            format=disk.format or "",
-            encryption=disk.source_encryption,
-            readonly=disk.readonly,
-            metadata_cache=disk.metadata_cache,
-        )
+    yield Image(
+        source=disk.source or FileSource(),
+        storage="",
+        format=disk.format or "",
+        encryption=disk.source_encryption,
+        readonly=disk.readonly,
+        metadata_cache=disk.metadata_cache,
+    )
     for layer in disk.backing_chain():
         if layer.source is not None:
             yield Image(
