@@ -78,7 +78,8 @@ def same_pci(first: HostPciAddress, second: HostPciAddress) -> bool:
 @rules.post_parse(Hostdev)
 def _complete(domain: Domain, device: Hostdev, ctx: Context) -> Issues:
     """Complete the names and places of SCSI devices, and check places of mediated ones."""
-    del ctx
+    if isinstance(device.source, UsbSource) and not ctx.active:
+        device.source.missing = None  # which only a start finds out
     if isinstance(device.source, ScsiSource):
         if device.source.protocol == "iscsi" and "/" not in (device.source.name or ""):
             device.source.name = f"{device.source.name}/0"

@@ -30,6 +30,7 @@ from hvcore_qemu.firmware import Firmware
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import FdGroup
 from hvcore_qemu.resources import Tap
+from hvcore_qemu.resources import TapOptions
 from hvcore_qemu.resources import Volume
 
 NOW: Final = 1234567890
@@ -216,12 +217,12 @@ class FakeHost(PretendHost):
 
     # -- interfaces --------------------------------------------------------------------------
 
-    def tap(self, name: str | None, *, queues: int) -> Tap:
+    def tap(self, name: str | None, options: TapOptions) -> Tap:
         kept = name if name == "mytap0" else "vnet0"
-        return Tap(kept, tuple(range(3, 3 + queues)))
+        return Tap(kept, tuple(range(3, 3 + options.queues)))
 
-    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
-        return Tap(name or "vnet0", tuple(range(102, 102 + queues)))
+    def bridge_tap(self, name: str | None, bridge: str, options: TapOptions) -> Tap:
+        return Tap(name or "vnet0", tuple(range(102, 102 + options.queues)))
 
     def interface_exists(self, name: str) -> bool:
         return name == "mytap0"

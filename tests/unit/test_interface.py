@@ -10,6 +10,7 @@ from hvcore_qemu.devices import interface as qemu
 from hvcore_qemu.prepare import Preparation
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import Resources
+from hvcore_qemu.resources import TapOptions
 from tests.unit.qemu_family import Family
 
 CAPS = ("rtl8139", "netdev.json", "netdev.user", "netdev.stream", "virtio-pci-non-transitional")
@@ -198,3 +199,44 @@ def test_without_json_the_same_is_written_as_keys():
         "stream,addr.type=unix,addr.path=/run/hvcore/qemu/passt/1-g-ua-lan.socket,server=off,"
         "id=hostua-lan"
     )
+
+
+class Taps(PretendHost):
+    """A host that remembers how taps were wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.options = []
+
+    def tap(self, name, options):
+        self.options.append(options)
+        return super().tap(name, options)
+
+
+def test_the_host_is_told_how_the_tap_is_wanted(family):
+    xml = interface(
+        "ethernet",
+        "<mtu size='1400'/><script path='/up'/><model type='virtio'/><driver queues='4'/>"
+        "<backend tap='/dev//net/tun'/><bandwidth><inbound average='1'/></bandwidth>",
+    )
+    domain, ctx = family.read(xml)
+    aliases.assign(domain, family.caps)
+    work = Preparation(
+        domain=domain,
+        caps=family.caps,
+        config=ctx.config,
+        host=Taps(),
+        registry=family.registry,
+        resources=Resources(domain_dir="/d"),
+    )
+    qemu.prepare_host(work)
+    assert work.host.options == [
+        TapOptions(
+            queues=4,
+            path="/dev/net/tun",
+            mac="52:54:00:00:00:01",
+            mtu=1400,
+            script="/up",
+            others=("bandwidth limits",),
+        )
+    ]

@@ -20,6 +20,7 @@ from hvcore.model.devices.interface import SocketSource
 from hvcore.model.devices.interface import UdpSource
 from hvcore.model.devices.interface import VdpaSource
 from hvcore_qemu.props import refuse
+from hvcore_qemu.resources import TapOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,9 @@ Props = dict[str, Any]
 
 PASST_RECONNECT: Final = 5
 """Seconds after which QEMU tries to reach passt again."""
+_TUN: Final = "/dev/net/tun"
+_WITH_HEADER: Final = frozenset({"e1000e", "igb", "vmxnet3"})
+"""Models besides virtio whose packets carry offload headers."""
 TAPS: Final = frozenset({"network", "bridge", "direct", "ethernet"})
 """Types (of the port, where a network has one) behind which there is a tap."""
 
@@ -71,6 +75,8 @@ def connect(work: Preparation, device: Interface) -> Connection:
         tap = _open_tap(work, device)
         device.target = tap.name
         return Connection(taps=tap.fds, vhosts=tuple(_vhost(work, device)))
+    if device.backend == "passt":
+        work.host.passt(passt_socket(work, device))
     if kind == "vdpa":
         assert isinstance(source, VdpaSource)
         fd = work.host.vdpa(source.dev or "")
@@ -79,22 +85,48 @@ def connect(work: Preparation, device: Interface) -> Connection:
 
 
 def _open_tap(work: Preparation, device: Interface) -> Tap:
-    source, queues, host = device.port.source, device.queues or 1, work.host
+    source, host, options = device.port.source, work.host, _tap_options(device)
     if device.backend_tap is not None and not work.config.privileged:
         refuse(Issue.unsupported("cannot use custom tap device in session mode"))
     if isinstance(source, DirectSource) or device.port.type == "direct":
         assert isinstance(source, (DirectSource, NetworkSource))
-        return host.macvtap(device.target, source.dev or "", source.mode or "vepa", queues=queues)
+        return host.macvtap(device.target, source.dev or "", source.mode or "vepa", options)
     if isinstance(source, (BridgeSource, NetworkSource)):
         if source.bridge is None:
             refuse(Issue.internal("Missing bridge name"))
-        return host.bridge_tap(device.target, source.bridge, queues=queues)
+        return host.bridge_tap(device.target, source.bridge, options)
     if device.target_managed is False:
         if device.target is None:
             refuse(Issue.internal("target dev must be supplied when managed='no'"))
         if not host.interface_exists(device.target):
             refuse(Issue.internal("target managed='no' but specified dev doesn't exist"))
-    return host.tap(device.target, queues=queues)
+    return host.tap(device.target, options)
+
+
+def _tap_options(device: Interface) -> TapOptions:
+    port = device.port
+    source = port.source
+    found = {
+        "bandwidth limits": port.bandwidth is not None,
+        "a filter": device.filter is not None,
+        "a virtual port": port.virtualport is not None,
+        "a VLAN": port.vlan is not None,
+        "a script for their end": device.downscript is not None,
+        "addresses of the host": source is not None and bool(source.ips or source.routes),
+    }
+    return TapOptions(
+        queues=device.queues or 1,
+        path=device.backend_tap or _TUN,
+        vnet_header=device.is_virtio or device.model in _WITH_HEADER,
+        mac=device.mac,
+        mtu=device.mtu or None,
+        existing=device.target_managed is False,
+        isolated=bool(port.isolated),
+        learning=getattr(source, "mac_table_manager", None) != "libvirt",
+        rx_frames=device.rx_frames or None,
+        script=device.script if port.type == "ethernet" else None,
+        others=tuple(what for what, wanted in found.items() if wanted),
+    )
 
 
 def _vhost(work: Preparation, device: Interface) -> Sequence[int]:

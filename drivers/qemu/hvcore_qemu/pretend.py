@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hvcore.model.types import NodeSet
     from hvcore_qemu.nvram import VariableStore
+    from hvcore_qemu.resources import TapOptions
     from hvcore_qemu.resources import UsbDevice
     from hvcore_qemu.tsc import Tsc
 
@@ -101,16 +102,16 @@ class PretendHost:
 
     # -- interfaces --------------------------------------------------------------------------
 
-    def tap(self, name: str | None, *, queues: int) -> Tap:
-        return Tap(name or f"vnet{next(self._interfaces)}", self.fds(queues))
+    def tap(self, name: str | None, options: TapOptions) -> Tap:
+        return Tap(name or f"vnet{next(self._interfaces)}", self.fds(options.queues))
 
-    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+    def bridge_tap(self, name: str | None, bridge: str, options: TapOptions) -> Tap:
         del bridge
-        return self.tap(name, queues=queues)
+        return self.tap(name, options)
 
-    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
+    def macvtap(self, name: str | None, link: str, mode: str, options: TapOptions) -> Tap:
         del link, mode
-        return Tap(name or f"macvtap{next(self._interfaces)}", self.fds(queues))
+        return Tap(name or f"macvtap{next(self._interfaces)}", self.fds(options.queues))
 
     def interface_exists(self, name: str) -> bool:
         del name
@@ -129,6 +130,9 @@ class PretendHost:
     def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
         del path, server
         return None
+
+    def passt(self, socket: str) -> None:
+        del socket
 
     def network_forward(self, network: str) -> str | None:
         del network

@@ -28,15 +28,16 @@ from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.model.types import NodeSet
 from hvcore.state import make_directory
+from hvcore_qemu import hostnet
 from hvcore_qemu import nvram
 from hvcore_qemu import tsc
+from hvcore_qemu.hostnet import failed
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
 from hvcore_qemu.ports import PortPool
 from hvcore_qemu.ports import PortRange
 from hvcore_qemu.resources import GraphicsServer
-from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import UsbDevice
 from hvcore_qemu.resources import number_of
 
@@ -46,22 +47,13 @@ if TYPE_CHECKING:
 
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
+    from hvcore_qemu.resources import Tap
+    from hvcore_qemu.resources import TapOptions
     from hvcore_qemu.resources import Volume
     from hvcore_qemu.tsc import Tsc
 
-_TUNSETIFF: Final = 0x400454CA
-_IFF_TAP: Final = 0x0002
-_IFF_NO_PI: Final = 0x1000
-_IFF_VNET_HDR: Final = 0x4000
-_IFF_MULTI_QUEUE: Final = 0x0100
-_SIOCGIFFLAGS: Final = 0x8913
-_SIOCSIFFLAGS: Final = 0x8914
-_SIOCGIFINDEX: Final = 0x8933
-_SIOCBRADDIF: Final = 0x89A2
-_IFF_UP: Final = 0x1
 _VHOST_VSOCK_SET_GUEST_CID: Final = 0x4008AF60
 _FIRST_CID: Final = 3
-_IFNAMSIZ: Final = 16
 _NUMAD: Final = "/usr/bin/numad"
 _NUMAD_PATIENCE: Final = 60  # seconds; it measures the load of all nodes first
 
@@ -161,42 +153,33 @@ class RealHost:
 
     # -- interfaces ---------------------------------------------------------------------
 
-    def tap(self, name: str | None, *, queues: int) -> Tap:
-        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
-        # "vnet%d" lets the kernel choose a number that is free.
-        wanted = name or "vnet%d"
-        descriptors = []
-        for _ in range(queues):
-            descriptor = self._open("/dev/net/tun", os.O_RDWR)
-            request = struct.pack("16sH22x", wanted.encode(), flags)
-            try:
-                reply = fcntl.ioctl(descriptor, _TUNSETIFF, request)
-            except OSError as error:
-                raise _failed(f"Unable to create tap device {wanted}", error) from error
-            wanted = reply[:_IFNAMSIZ].rstrip(b"\0").decode()
-            descriptors.append(descriptor)
-        return Tap(wanted, tuple(descriptors))
-
-    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
-        tap = self.tap(name, queues=queues)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            try:
-                index = _interface_index(control, tap.name)
-                request = struct.pack("16si20x", bridge.encode(), index)
-                fcntl.ioctl(control, _SIOCBRADDIF, request)
-                reply = fcntl.ioctl(
-                    control, _SIOCGIFFLAGS, struct.pack("16sH22x", tap.name.encode(), 0)
-                )
-                flags = struct.unpack_from("H", reply, _IFNAMSIZ)[0] | _IFF_UP
-                request = struct.pack("16sH22x", tap.name.encode(), flags)
-                fcntl.ioctl(control, _SIOCSIFFLAGS, request)
-            except OSError as error:
-                raise _failed(f"Unable to add bridge {bridge} port {tap.name}", error) from error
+    def tap(self, name: str | None, options: TapOptions) -> Tap:
+        self._can_make(options)
+        if options.existing and name is not None and hostnet.is_macvtap(name):
+            _missing("interfaces with a macvtap that exists")
+        tap = hostnet.make_tap(self._open_device, name, options)
+        if not options.existing:
+            hostnet.set_up(tap, options)
+        if options.script:
+            hostnet.run_script(options.script, tap.name)
         return tap
 
-    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
-        del name, link, mode, queues
+    def bridge_tap(self, name: str | None, bridge: str, options: TapOptions) -> Tap:
+        self._can_make(options)
+        tap = hostnet.make_tap(self._open_device, name, options)
+        hostnet.set_up(tap, options, bridge)
+        return tap
+
+    def macvtap(self, name: str | None, link: str, mode: str, options: TapOptions) -> Tap:
+        del name, link, mode, options
         _missing("interfaces of type 'direct'")
+
+    def _can_make(self, options: TapOptions) -> None:
+        for what in options.others:
+            _missing(f"interfaces with {what}")
+
+    def _open_device(self, path: str) -> int:
+        return self._open(path, os.O_RDWR)
 
     def interface_exists(self, name: str) -> bool:
         return Path("/sys/class/net", name).exists()
@@ -223,6 +206,10 @@ class RealHost:
         # Only Open vSwitch could tell, and only if it is asked.
         del path, server
         return None
+
+    def passt(self, socket: str) -> None:
+        del socket
+        _missing("interfaces with backend 'passt'")
 
     def network_forward(self, network: str) -> str | None:
         del network
@@ -331,7 +318,7 @@ class RealHost:
                 if cid is None and error.errno == errno.EADDRINUSE:
                     wanted += 1
                     continue
-                raise _failed("failed to set guest cid", error) from error
+                raise failed("failed to set guest cid", error) from error
             return descriptor, wanted
 
     def vhost_user_gpu(self, alias: str) -> int:
@@ -397,7 +384,7 @@ class RealHost:
         try:
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _failed(f"Unable to open '{path}'", error) from error
+            raise failed(f"Unable to open '{path}'", error) from error
         self.opened.append(descriptor)
         return descriptor
 
@@ -413,20 +400,10 @@ class RealHost:
                 Path(path).chmod(0o600)
                 server.listen(1)
             except OSError as error:
-                raise _failed(f"Unable to bind to UNIX socket path '{path}'", error) from error
+                raise failed(f"Unable to bind to UNIX socket path '{path}'", error) from error
             descriptor = server.detach()
         self.opened.append(descriptor)
         return descriptor
-
-
-def _interface_index(control: socket.socket, name: str) -> int:
-    reply = fcntl.ioctl(control, _SIOCGIFINDEX, struct.pack("16si20x", name.encode(), 0))
-    index: int = struct.unpack_from("i", reply, _IFNAMSIZ)[0]
-    return index
-
-
-def _failed(message: str, error: OSError) -> DriverError:
-    return DriverError(f"{message}: {error.strerror or error}", kind=ErrorClass.SYSTEM)
 
 
 def _missing(what: str) -> NoReturn:

@@ -41,6 +41,35 @@ class Tap:
     fds: tuple[int, ...]
 
 
+@attrs.frozen(kw_only=True)
+class TapOptions:
+    """How an interface wants its tap.
+
+    :ivar queues: pairs of queues, with a descriptor for each.
+    :ivar path: the device that makes taps.
+    :ivar vnet_header: packets carry what virtio says about them.
+    :ivar mac: the guest's address.
+    :ivar existing: the tap is there and set up by somebody else.
+    :ivar isolated: the port cannot talk to other isolated ones of the bridge.
+    :ivar learning: the bridge finds out by itself who is behind the port.
+    :ivar rx_frames: packets that are collected at most.
+    :ivar script: a program that is run with the tap's name.
+    :ivar others: what else is asked for, in words for a refusal.
+    """
+
+    queues: int = 1
+    path: str = "/dev/net/tun"
+    vnet_header: bool = True
+    mac: str | None = None
+    mtu: int | None = None
+    existing: bool = False
+    isolated: bool = False
+    learning: bool = True
+    rx_frames: int | None = None
+    script: str | None = None
+    others: tuple[str, ...] = ()
+
+
 @attrs.frozen
 class UsbDevice:
     """A USB device of the host: where it is plugged in, and what it is."""
@@ -159,13 +188,13 @@ class Host(Protocol):
 
     # -- interfaces --------------------------------------------------------------------------
 
-    def tap(self, name: str | None, *, queues: int) -> Tap:
+    def tap(self, name: str | None, options: TapOptions) -> Tap:
         """Create a tap, or open the existing one called ``name``, for type ``ethernet``."""
 
-    def bridge_tap(self, name: str | None, bridge: str, *, queues: int) -> Tap:
+    def bridge_tap(self, name: str | None, bridge: str, options: TapOptions) -> Tap:
         """Create a tap and plug it into ``bridge``."""
 
-    def macvtap(self, name: str | None, link: str, mode: str, *, queues: int) -> Tap:
+    def macvtap(self, name: str | None, link: str, mode: str, options: TapOptions) -> Tap:
         """Create a macvtap on top of ``link``."""
 
     def interface_exists(self, name: str) -> bool:
@@ -188,6 +217,9 @@ class Host(Protocol):
 
     def vhost_user_interface(self, path: str, *, server: bool) -> str | None:
         """Return the switch port behind a vhost-user socket, where one is known."""
+
+    def passt(self, socket: str) -> None:
+        """Start passt, which serves an interface on a unix socket."""
 
     def network_forward(self, network: str) -> str | None:
         """Return how a virtual network forwards, such as nat; None if not, or if not known."""
