@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Final
 from typing import Literal
 
@@ -65,15 +66,26 @@ def scale_attribute(
     return -(-scaled_up // kept)
 
 
+def _limit(name: str, *, omit: int, doc: str = "") -> Any:
+    """Declare a limit, refused with its place in the domain as libvirt names it."""
+    place = f"./memtune/{name}[1]"
+    return scaled(
+        name,
+        omit=(omit,),
+        refused=f"Invalid value '{{value}}' for element or attribute '{place}'",
+        doc=doc,
+    )
+
+
 @element("memtune", omit_empty=True)
 class MemoryTuning(Element):
     """Limits of the host memory that the guest may use."""
 
-    hard_limit: int | None = scaled("hard_limit", omit=(UNLIMITED,))
-    soft_limit: int | None = scaled("soft_limit", omit=(UNLIMITED,))
-    min_guarantee: int | None = scaled("min_guarantee", omit=(0,))
-    swap_hard_limit: int | None = scaled(
-        "swap_hard_limit", omit=(UNLIMITED,), doc="memory and swap together"
+    hard_limit: int | None = _limit("hard_limit", omit=UNLIMITED)
+    soft_limit: int | None = _limit("soft_limit", omit=UNLIMITED)
+    min_guarantee: int | None = _limit("min_guarantee", omit=0)
+    swap_hard_limit: int | None = _limit(
+        "swap_hard_limit", omit=UNLIMITED, doc="memory and swap together"
     )
 
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:

@@ -134,6 +134,8 @@ class ParseContext:
     def size(self, element: XmlElement, spec: FieldSpec, unit: str | None) -> int | None:
         """Return the size that ``element`` gives, in the unit of ``spec``, rounded up."""
         given = element.text or ""
+        if not given:
+            return None  # to XPath, which libvirt reads by, an empty text is none at all
         digits = given.strip()
         if not is_unsigned(digits):
             self.issue(
@@ -148,8 +150,10 @@ class ParseContext:
         try:
             amount = int(digits) * unit_factor(unit)
         except ValueError as error:
-            message = spec.refused or ErrorClass.INVALID_ARG.prefix + str(error)
-            self.issue(element, message.format(value=digits), attribute="unit")
+            # A refusal that does not name the value is meant for everything that is wrong.
+            general = spec.refused if spec.refused and "{value}" not in spec.refused else None
+            message = general or ErrorClass.INVALID_ARG.prefix + str(error)
+            self.issue(element, message, attribute="unit")
             return None
         if amount >= 2**63:
             self.issue(element, f"value too large: {digits}{unit}", kind=ErrorClass.OVERFLOW)

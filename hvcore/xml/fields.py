@@ -210,7 +210,7 @@ def scaled(
     """Declare a size: text with a ``unit`` attribute, kept and written in ``unit``, rounded up.
 
     :param unit_default: the unit of a text without one, where it is not ``unit``.
-    :param show, refused: as for :func:`attr`; a refused unit counts as well.
+    :param show, refused: as for :func:`attr`; without ``{value}`` it is also said of a wrong unit.
     """
     steps, _ = _split(path)
     return _field(
