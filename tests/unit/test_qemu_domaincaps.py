@@ -285,3 +285,16 @@ def test_features_that_are_advised_against_can_be_turned_off():
     }  # fmt: skip
     assert before.cpu.host_model.features["bpb"] == "require"
     assert without_deprecated(described(caps()), caps()).cpu.host_model is None
+
+
+def test_features_in_msrs_need_a_qemu_that_tells_which_are_unavailable():
+    host = attrs.evolve(
+        HOST, cpu=CpuSpec(model="Broadwell", features={"ssbd": "require", "mds-no": "require"})
+    )
+    for names, features in (
+        (("cpu-unavailable-features",), {"ssbd", "mds-no"}),
+        ((), {"ssbd"}),
+    ):
+        model = described(caps(*names), host=host).cpu.host_model
+        assert model is not None
+        assert set(model.features) == features

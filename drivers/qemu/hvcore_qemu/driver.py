@@ -681,9 +681,9 @@ class QemuDriver(Driver):
             )
         caps = await self._probed(binary)
         guest = domaincaps.choose(caps, arch=wanted, virt_type=virt_type, machine=machine)
-        found = domaincaps.describe(
-            caps, guest, host=host, config=self.config, exists=os.path.exists
-        )
+        # Nobody would start an emulator of TPMs.
+        config = attrs.evolve(self.config, swtpm_versions=())
+        found = domaincaps.describe(caps, guest, host=host, config=config, exists=os.path.exists)
         return domaincaps.without_deprecated(found, caps) if disable_deprecated else found
 
 

@@ -56,6 +56,11 @@ class HostModels:
     migratable: CpuSpec
     full: CpuSpec | None
 
+    def without(self, names: frozenset[str]) -> HostModels:
+        """Return them without features."""
+        full = None if self.full is None else self.full.without(names)
+        return HostModels(self.reported.without(names), self.migratable.without(names), full)
+
     @property
     def comparable(self) -> CpuSpec:
         """The CPU that guests are compared with."""
@@ -126,7 +131,14 @@ def _conclude(caps: QemuCapabilities, virt_type: str, host: CpuSpec | None) -> H
         for name, policy in x86.expand(reported).features.items():
             if policy == "require":
                 full.features[name] = "require"
-    return HostModels(reported, migratable, full)
+    return _distinguished(caps, HostModels(reported, migratable, full))
+
+
+def _distinguished(caps: QemuCapabilities, found: HostModels) -> HostModels:
+    """Return models without what is in MSRs where QEMU cannot tell which of it is unavailable."""
+    if "cpu-unavailable-features" in caps:
+        return found
+    return found.without(frozenset(x86.cpu_map().msrs))
 
 
 def _from_host(caps: QemuCapabilities, host: CpuSpec) -> HostModels:
@@ -135,7 +147,7 @@ def _from_host(caps: QemuCapabilities, host: CpuSpec) -> HostModels:
         reported = attrs.evolve(host, features=dict(host.features), host=False)
         return HostModels(reported, reported.copy(), None)
     reported = attrs.evolve(host.without(IGNORED_FEATURES), host=False, fallback="allow")
-    return HostModels(reported, x86.copy_migratable(reported), None)
+    return _distinguished(caps, HostModels(reported, x86.copy_migratable(reported), None))
 
 
 def _decoded(
