@@ -1,19 +1,29 @@
-"""Measure, and print medians with their ratios: ``python -m tests.perf [--json FILE]``."""
+"""Measure, and print medians with their ratios: ``python -m tests.perf [--json FILE]``.
+
+A machine has moods, and what is measured in one must not be compared with what was measured in
+another. So hvcore, libvirt and QEMU's own floor take turns, in batches of rounds, and the
+medians are over all batches. What happens inside one process is measured in its CPU time, which
+other processes disturb least; starts are measured by the clock.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from typing import Final
+from typing import Self
 
 from hvcore.host import connect
 from hvcore.pipeline import Context
@@ -23,69 +33,165 @@ from hvcore.xml.context import FormatContext
 from tests.perf import documents
 from tests.perf import floor
 
-DOCUMENTS = {
+DOCUMENTS: Final[dict[str, Callable[..., str]]] = {
     "minimal": documents.minimal,
     "typical": documents.typical,
     "big": documents.big,
 }
+NATIVE: Final = {
+    # What libvirt can lower without creating taps, which would be no fair comparison.
+    "minimal": documents.minimal(),
+    "typical without NICs": documents.typical(nics=0),
+}
+WARM_UP: Final = 5
+"""Rounds before the first batch; they compile parsers, probe QEMU and fill caches."""
+
+Samples = dict[str, list[float]]
 
 
-def median(rounds: int, work: Callable[[], Any]) -> float:
-    """Return the median time of ``work`` in seconds, after a tenth of the rounds as warm-up."""
-    for _ in range(max(3, rounds // 10)):
-        work()
+def medians(samples: Samples) -> dict[str, float]:
+    """Return the median of each list, leaving out those without a sample."""
+    return {name: statistics.median(found) for name, found in samples.items() if found}
+
+
+def timed(rounds: int, work: Callable[[], Any]) -> list[float]:
+    """Return how many seconds of CPU time ``work`` took in each round."""
     samples = []
     for _ in range(rounds):
-        before = time.perf_counter()
+        before = time.process_time()
         work()
-        samples.append(time.perf_counter() - before)
-    return statistics.median(samples)
+        samples.append(time.process_time() - before)
+    return samples
 
 
-def in_process(rounds: int) -> dict[str, dict[str, float]]:
-    """Return the times of each stage for each document, without a hypervisor's rules."""
+class Libvirt:
+    """libvirt's answers, one by one; none where no Python here has its binding.
+
+    :ivar error: the first thing it refused, after which nothing of that connection is measured.
+    """
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+        self.errors: dict[str, str] = {}
+        self._worker: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        worker = Path(__file__).with_name("libvirt_worker.py")
+        for python in (sys.executable, "/usr/bin/python3"):
+            probe = [python, "-c", "import libvirt"]
+            if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+                self._worker = subprocess.Popen(
+                    [python, str(worker)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "LIBVIRT_DEBUG": "4"},  # its errors, not its warnings
+                )
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.communicate()  # its input ends, and with it the worker
+
+    def open(self, name: str, uri: str) -> None:
+        """Connect; what is asked of ``name`` later goes there."""
+        self.version = self._ask(name, do="open", uri=uri).get("version", self.version)
+
+    def show(self, name: str, xml: str, rounds: int) -> list[float]:
+        """Return the times of defining a document and asking for it back."""
+        return list(self._ask(name, do="show", xml=xml, rounds=rounds).get("samples", ()))
+
+    def lower(self, name: str, xml: str, rounds: int) -> list[float]:
+        """Return the times of converting a document to a command line."""
+        return list(self._ask(name, do="lower", xml=xml, rounds=rounds).get("samples", ()))
+
+    def start(self, name: str, xml: str) -> dict[str, float]:
+        """Return the times of a start and of the destroy after it."""
+        return self._ask(name, do="start", xml=xml)
+
+    def _ask(self, name: str, **request: Any) -> dict[str, Any]:
+        """Return the answer; nothing once the connection has failed."""
+        worker = self._worker
+        if worker is None or name in self.errors:
+            return {}
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(json.dumps({"name": name, **request}) + "\n")
+        worker.stdin.flush()
+        line = worker.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "the worker ended"}
+        if "error" in answer:
+            self.errors[name] = answer["error"]
+            return {}
+        return answer
+
+
+def in_process(
+    rounds: int, batches: int, libvirt: Libvirt
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Return the times of each stage for each document, without a hypervisor's rules.
+
+    Also libvirt's times of the whole, by document.
+    """
     registry = Registry.default()
     pipeline = Pipeline(registry)
+    libvirt.open("test", "test:///default")
     out: dict[str, dict[str, float]] = {}
+    theirs: Samples = defaultdict(list)
     for name, make in DOCUMENTS.items():
         xml = make(type_="test")
-        domain = pipeline.parse(xml)
-
-        def complete(domain: Any = domain) -> None:
-            copy = registry.binding.clone(domain)
-            ctx = Context(registry=registry)
-            pipeline.post_parse(copy, ctx)
-            pipeline.validate(copy, ctx)
-
-        def whole(xml: str = xml) -> None:
-            pipeline.define(xml, Context(registry=registry)).xml()
-
-        copying = median(rounds, lambda d=domain: registry.binding.clone(d))
-        out[name] = {
-            "parse": median(rounds, lambda x=xml: pipeline.parse(x)),
-            "post-parse+validate": median(rounds, complete) - copying,
-            "format": median(rounds, lambda d=domain: registry.binding.format(d, FormatContext())),
-            "all": median(rounds, whole),
-        }
-    return out
+        stages = _stages(registry, pipeline, xml)
+        samples: Samples = defaultdict(list)
+        for work in stages.values():
+            timed(WARM_UP, work)
+        libvirt.show("test", xml, WARM_UP)
+        for _ in range(batches):
+            for stage, work in stages.items():
+                samples[stage] += timed(rounds, work)
+            theirs[name] += libvirt.show("test", xml, rounds)
+        found = medians(samples)
+        found["post-parse+validate"] -= found.pop("clone")
+        out[name] = found
+    return out, medians(theirs)
 
 
-async def _lowered(host: Any, rounds: int) -> dict[str, float]:
-    out = {}
-    for name, xml in _native_documents().items():
-        samples = []
-        await host.lower(xml)
-        for _ in range(min(rounds, 100)):
-            before = time.perf_counter()
+def _stages(registry: Registry, pipeline: Pipeline, xml: str) -> dict[str, Callable[[], Any]]:
+    """Return what is measured of a document; ``clone`` is a part of the stage before it."""
+    domain = pipeline.parse(xml)
+
+    def complete() -> None:
+        copy = registry.binding.clone(domain)
+        ctx = Context(registry=registry)
+        pipeline.post_parse(copy, ctx)
+        pipeline.validate(copy, ctx)
+
+    return {
+        "parse": lambda: pipeline.parse(xml),
+        "post-parse+validate": complete,
+        "clone": lambda: registry.binding.clone(domain),
+        "format": lambda: registry.binding.format(domain, FormatContext()),
+        "all": lambda: pipeline.define(xml, Context(registry=registry)).xml(),
+    }
+
+
+async def _lowered(
+    host: Any, rounds: int, batches: int, libvirt: Libvirt
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return hvcore's and libvirt's times from XML to a command line."""
+    ours: Samples = defaultdict(list)
+    theirs: Samples = defaultdict(list)
+    for name, xml in NATIVE.items():
+        for _ in range(WARM_UP):
             await host.lower(xml)
-            samples.append(time.perf_counter() - before)
-        out[name] = statistics.median(samples)
-    return out
-
-
-def _native_documents() -> dict[str, str]:
-    """Return what libvirt can lower without creating taps, which would be no fair comparison."""
-    return {"minimal": documents.minimal(), "typical without NICs": documents.typical(nics=0)}
+        libvirt.lower("qemu", xml, WARM_UP)
+        for _ in range(batches):
+            for _ in range(rounds):
+                before = time.process_time()
+                await host.lower(xml)
+                ours[name].append(time.process_time() - before)
+            theirs[name] += libvirt.lower("qemu", xml, rounds)
+    return medians(ours), medians(theirs)
 
 
 def _accelerator() -> str:
@@ -96,32 +202,42 @@ def _accelerator() -> str:
         return "qemu"
 
 
-async def with_qemu(rounds: int, starts: int, root: Path) -> dict[str, Any]:
-    """Return lowering times, and start and destroy beside QEMU's own floor."""
+async def with_qemu(
+    rounds: int, batches: int, starts: int, root: Path, libvirt: Libvirt
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return lowering times, and start and destroy beside QEMU's own floor; and libvirt's."""
     xml = documents.minimal(type_=_accelerator())
-    samples: dict[str, list[float]] = {"start": [], "destroy": []}
-    floors: dict[str, list[float]] = {"start": [], "destroy": []}
+    their_xml = documents.minimal(type_=_accelerator(), name="bench-libvirt")
+    ours: Samples = defaultdict(list)
+    bottom: Samples = defaultdict(list)
+    theirs: Samples = defaultdict(list)
+    # As hvcore does it: as the user who runs this, and without virtlogd, which may not be there.
+    settings = root / "libvirt" / "etc" / "qemu.conf"
+    settings.parent.mkdir(parents=True)
+    owner = f'user = "+{os.geteuid()}"\ngroup = "+{os.getegid()}"\n'
+    settings.write_text(f'stdio_handler = "file"\n{owner}')
+    libvirt.open("qemu", f"qemu:///embed?root={root / 'libvirt'}")
     async with await connect(f"qemu:///embed?root={root / 'hv'}") as host:
-        lowered = await _lowered(host, rounds)
+        lowered, native = await _lowered(host, rounds, batches, libvirt)
         for _ in range(starts):
             before = time.perf_counter()
             domain = await host.define(xml)
             await domain.start()
-            samples["start"].append(time.perf_counter() - before)
+            ours["start"].append(time.perf_counter() - before)
             argv, key = _running(root)
             before = time.perf_counter()
             await domain.destroy()
-            samples["destroy"].append(time.perf_counter() - before)
+            ours["destroy"].append(time.perf_counter() - before)
             await domain.undefine()
-            # Alternating, so that both see the same moods of the machine.
             started, stopped = floor.measure(argv, root, key)
-            floors["start"].append(started)
-            floors["destroy"].append(stopped)
-    return {
-        "lowered": lowered,
-        "hvcore": {name: statistics.median(found) for name, found in samples.items()},
-        "floor": {name: statistics.median(found) for name, found in floors.items()},
-    }
+            bottom["start"].append(started)
+            bottom["destroy"].append(stopped)
+            for verb, seconds in libvirt.start("qemu", their_xml).items():
+                theirs[verb].append(seconds)
+    return (
+        {"lowered": lowered, "hvcore": medians(ours), "floor": medians(bottom)},
+        {"native": native, **medians(theirs)},
+    )
 
 
 def _running(root: Path) -> tuple[list[str], bytes]:
@@ -139,35 +255,6 @@ def _running(root: Path) -> tuple[list[str], bytes]:
     raise RuntimeError("the guest that was just started is not there")
 
 
-def libvirt(rounds: int, starts: int, root: Path, *, qemu: bool) -> dict[str, Any] | None:
-    """Return libvirt's times, or None where no Python here has its binding."""
-    request = {
-        "rounds": rounds,
-        "starts": starts,
-        "root": str(root / "libvirt"),
-        "test": {name: make(type_="test") for name, make in DOCUMENTS.items()},
-        "native": _native_documents() if qemu else {},
-        "start": documents.minimal(type_=_accelerator(), name="bench-libvirt"),
-    }
-    for python in (sys.executable, "/usr/bin/python3"):
-        probe = subprocess.run([python, "-c", "import libvirt"], capture_output=True, check=False)
-        if probe.returncode == 0:
-            worker = Path(__file__).with_name("libvirt_worker.py")
-            done = subprocess.run(
-                [python, str(worker)],
-                input=json.dumps(request),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode == 0:
-                answer: dict[str, Any] = json.loads(done.stdout)
-                return answer
-            print(f"libvirt could not be measured: {done.stderr.strip()[-300:]}", file=sys.stderr)
-            return None
-    return None
-
-
 def _us(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1e6:,.0f} us"
 
@@ -176,11 +263,9 @@ def _ratio(ours: float, theirs: float | None) -> str:
     return "-" if not theirs else f"{ours / theirs:.2f}x"
 
 
-def report(
-    stages: dict[str, Any], qemu: dict[str, Any] | None, other: dict[str, Any] | None
-) -> None:
+def report(stages: dict[str, Any], qemu: dict[str, Any] | None, other: dict[str, Any]) -> None:
     """Print everything as tables."""
-    theirs = (other or {}).get("test", {})
+    theirs = other["test"]
     print("document          parse   post-parse+validate     format        all    libvirt   ratio")
     for name, t in stages.items():
         cells = [_us(t[k]) for k in ("parse", "post-parse+validate", "format", "all")]
@@ -191,36 +276,41 @@ def report(
     if qemu is None:
         print("no QEMU here: command lines and starts are not measured")
         return
-    native = (other or {}).get("native", {})
+    native = other["native"]
     print("\nXML to argv                     hvcore     libvirt   ratio")
     for name, seconds in qemu["lowered"].items():
-        cells = f"{_us(seconds):>12}{_us(native.get(name)):>12}"
-        print(f"{name:<26}{cells}{_ratio(seconds, native.get(name)):>8}")
+        times = f"{_us(seconds):>12}{_us(native.get(name)):>12}"
+        print(f"{name:<26}{times}{_ratio(seconds, native.get(name)):>8}")
     print("\n                  hvcore        floor   ratio      libvirt   ratio")
     for name in ("start", "destroy"):
         ours, bottom = qemu["hvcore"][name], qemu["floor"][name]
-        their = (other or {}).get(name)
+        their = other.get(name)
         print(
             f"{name:<10}{_us(ours):>14}{_us(bottom):>13}{_ratio(ours, bottom):>8}"
             f"{_us(their):>13}{_ratio(ours, their):>8}"
         )
-    if other and "error" in other:
-        print(f"libvirt's QEMU driver could not be measured: {other['error']}")
+    for name, error in other["errors"].items():
+        print(f"libvirt's {name} driver could not be measured: {error}")
 
 
 def main() -> None:
     """Run all benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300, help="repetitions of in-process work")
+    parser.add_argument("--batches", type=int, default=10, help="turns that each side takes")
+    parser.add_argument("--rounds", type=int, default=30, help="repetitions in each turn")
     parser.add_argument("--starts", type=int, default=15, help="guests to start and destroy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args()
     has_qemu = shutil.which("qemu-system-x86_64") is not None
-    with tempfile.TemporaryDirectory(prefix="hvb") as scratch:
-        root = Path(scratch)
-        stages = in_process(options.rounds)
-        qemu = asyncio.run(with_qemu(options.rounds, options.starts, root)) if has_qemu else None
-        other = libvirt(options.rounds, options.starts, root, qemu=has_qemu)
+    qemu: dict[str, Any] | None = None
+    other: dict[str, Any] = {"native": {}}
+    with tempfile.TemporaryDirectory(prefix="hvb") as scratch, Libvirt() as libvirt:
+        stages, shown = in_process(options.rounds, options.batches, libvirt)
+        if has_qemu:
+            qemu, other = asyncio.run(
+                with_qemu(options.rounds, options.batches, options.starts, Path(scratch), libvirt)
+            )
+        other |= {"version": libvirt.version, "errors": libvirt.errors, "test": shown}
     report(stages, qemu, other)
     if options.json is not None:
         figures = {"stages": stages, "qemu": qemu, "libvirt": other}
