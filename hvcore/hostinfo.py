@@ -20,13 +20,25 @@ from typing import final
 
 import attrs
 
+from hvcore.capabilities import Deferred
+from hvcore.hostcache import Caches
+from hvcore.hosthmat import interconnect_lines
+from hvcore.hosthmat import read_interconnects
+from hvcore.hosthmat import read_memory_caches
 from hvcore.hostpci import SysfsPci
+from hvcore.hostpower import sleep_states
+from hvcore.sysfiles import format_numbers
+from hvcore.sysfiles import numbered
+from hvcore.sysfiles import parse_numbers
+from hvcore.sysfiles import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
 
     from hvcore.cpu.spec import CpuSpec
+    from hvcore.hosthmat import Interconnect
+    from hvcore.hosthmat import MemoryCache
     from hvcore.hostpci import HostPci
 
 #: names of architectures that the kernel spells in another way than libvirt
@@ -77,6 +89,7 @@ class NumaCell:
     :param memory: in KiB.
     :param pages: by size, the system's page size first.
     :param distances: to every node (itself 10), where the firmware tells.
+    :param caches: in front of its memory, where the firmware tells.
     """
 
     id: int
@@ -84,6 +97,7 @@ class NumaCell:
     cpus: tuple[HostThread, ...] = ()
     pages: tuple[Pages, ...] = ()
     distances: tuple[tuple[int, int], ...] = ()
+    caches: tuple[MemoryCache, ...] = ()
 
 
 @final
@@ -197,6 +211,10 @@ class HostInfo:
     :param cpu_offline: CPUs that are present but not in use.
     :param cpu: model and features of the CPU; None to conclude them from ``processor``.
     :param processor: what the kernel tells of an x86 CPU.
+    :param interconnects: how fast memory is, where the firmware tells; in libvirt's order.
+    :param sleep_states: ways in which the host can be put to sleep, by libvirt's names.
+    :param deferred_caches: caches of the CPUs; some thousand files tell of them on a large host,
+        so they are read when asked for.
     :param pci: answers questions about PCI devices; None where there are none to ask about.
     """
 
@@ -221,6 +239,11 @@ class HostInfo:
     cpu_offline: int = 0
     cpu: CpuSpec | None = None
     processor: Processor | None = None
+    interconnects: tuple[Interconnect, ...] = ()
+    sleep_states: tuple[str, ...] = ()
+    deferred_caches: Deferred[Caches] = attrs.field(
+        factory=lambda: Deferred.of(Caches()), repr=False
+    )
     pci: HostPci | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -228,6 +251,11 @@ class HostInfo:
         """All online CPUs, by number."""
         found = {cpu.id: cpu for cell in self.cells for cpu in cell.cpus}
         return tuple(found[number] for number in sorted(found))
+
+    @property
+    def caches(self) -> Caches:
+        """Caches of the CPUs, and how they and memory bandwidth can be shared out."""
+        return self.deferred_caches()
 
     def cell(self, number: int) -> NumaCell | None:
         """Return a NUMA node by its id."""
@@ -286,7 +314,12 @@ class HostInfo:
         lines += ["  <cpu>", f"    <arch>{self.arch}</arch>"]
         sizes = self.page_sizes if self.cells and self.cells[0].pages else ()
         lines += [f"    <pages unit='KiB' size='{size}'/>" for size in sizes]
-        lines += ["  </cpu>", "  <power_management/>"]
+        lines.append("  </cpu>")
+        if self.sleep_states:
+            states = [f"    <{name}/>" for name in self.sleep_states]
+            lines += ["  <power_management>", *states, "  </power_management>"]
+        else:
+            lines.append("  <power_management/>")
         lines.append(f"  <iommu support='{_yes(self.iommu)}'/>")
         if migration:
             inner = ["    <live/>"] if migration == "live" else []
@@ -294,7 +327,7 @@ class HostInfo:
             if uris:
                 inner += ["    <uri_transports>", *uris, "    </uri_transports>"]
             lines += ["  <migration_features>", *inner, "  </migration_features>"]
-        lines += [f"  {line}" for line in self._topology()]
+        lines += [f"  {line}" for line in (*self._topology(), *self.caches.lines())]
         blocks = ["\n".join(f"  {line}" for line in [*lines, "</host>"])]
         blocks += ["\n".join(f"  {line}" for line in _guest_lines(guest)) for guest in guests]
         return "<capabilities>\n\n" + "".join(f"{b}\n\n" for b in blocks) + "</capabilities>\n"
@@ -306,6 +339,8 @@ class HostInfo:
             for line in _cell_lines(cell):
                 yield f"    {line}"
         yield "  </cells>"
+        for line in interconnect_lines(self.interconnects):
+            yield f"  {line}"
         yield "</topology>"
 
     @classmethod
@@ -346,14 +381,18 @@ def _cell_lines(cell: NumaCell) -> Iterator[str]:
         for number, value in cell.distances:
             yield f"    <sibling id='{number}' value='{value}'/>"
         yield "  </distances>"
-    yield f"  <cpus num='{len(cell.cpus)}'>"
+    for cache in cell.caches:
+        for line in cache.lines():
+            yield f"  {line}"
+    yield f"  <cpus num='{len(cell.cpus)}'" + (">" if cell.cpus else "/>")
     for cpu in cell.cpus:
         yield (
             f"    <cpu id='{cpu.id}' socket_id='{cpu.socket}' die_id='{cpu.die}'"
             f" cluster_id='{cpu.cluster}' core_id='{cpu.core}'"
-            f" siblings='{_format_numbers(cpu.siblings)}'/>"
+            f" siblings='{format_numbers(cpu.siblings)}'/>"
         )
-    yield "  </cpus>"
+    if cell.cpus:
+        yield "  </cpus>"
     yield "</cell>"
 
 
@@ -388,26 +427,6 @@ def _yes(value: bool) -> str:
 
 def _switch(value: bool) -> str:
     return "on" if value else "off"
-
-
-def _parse_numbers(text: str) -> tuple[int, ...]:
-    """Read the kernel's list of numbers: ``0-3,8``."""
-    numbers: list[int] = []
-    for part in text.replace("\n", "").split(","):
-        if part.strip():
-            first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
-    return tuple(numbers)
-
-
-def _format_numbers(numbers: tuple[int, ...]) -> str:
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
 @final
@@ -451,7 +470,7 @@ class _System:
         cells = tuple(nodes) or (self._only_cell(online),)
         # As libvirt: what the nodes have together, which can be less than the kernel's total.
         memory = sum(cell.memory for cell in cells) or self.meminfo.get("MemTotal", 0)
-        present = _parse_numbers(self._text(self.devices / "cpu/present") or "")
+        present = parse_numbers(text_of(self.devices / "cpu/present") or "")
         iommu = self._has_entries(self.root / "sys/kernel/iommu_groups")
         return HostInfo(
             arch=_arch(os.uname().machine),
@@ -477,19 +496,15 @@ class _System:
             processor=_processor(cpuinfo),
             cpu_address_bits=_address_bits(cpuinfo),
             cpu_offline=len(set(present) - set(online)) if present else 0,
+            interconnects=read_interconnects(self.devices / "node"),
+            sleep_states=tuple(sleep_states(self.root, self.meminfo)),
+            deferred_caches=Deferred(lambda: Caches.from_system(self.root, online)),
             pci=SysfsPci(self.root),
         )
 
-    @staticmethod
-    def _text(path: Path) -> str | None:
-        try:
-            return path.read_text("utf-8", "replace").strip()
-        except OSError:
-            return None
-
     def _number(self, path: Path, default: int) -> int:
         try:
-            number = int(self._text(path) or default)
+            number = int(text_of(path) or default)
         except ValueError:
             return default
         # The kernel says -1 where the hardware has no such level.
@@ -504,7 +519,7 @@ class _System:
 
     def _meminfo(self, path: Path) -> Iterator[tuple[str, int]]:
         """Yield names and sizes in KiB; a node's file has ``Node 0`` before each name."""
-        for line in (self._text(path) or "").splitlines():
+        for line in (text_of(path) or "").splitlines():
             name, _, value = line.partition(":")
             if value.split():
                 with contextlib.suppress(ValueError):
@@ -522,21 +537,19 @@ class _System:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     def _online(self) -> tuple[int, ...]:
-        listed = self._text(self.devices / "cpu/online")
+        listed = text_of(self.devices / "cpu/online")
         if listed:
-            return _parse_numbers(listed)
-        found = (path.name.removeprefix("cpu") for path in self.devices.glob("cpu/cpu[0-9]*"))
-        return tuple(sorted(int(name) for name in found if name.isdecimal()))
+            return parse_numbers(listed)
+        return numbered(self.devices / "cpu", "cpu")
 
     def _nodes(self) -> tuple[int, ...]:
-        found = (path.name.removeprefix("node") for path in self.devices.glob("node/node[0-9]*"))
-        return tuple(sorted(int(name) for name in found if name.isdecimal()))
+        return numbered(self.devices / "node", "node")
 
     def _cell(self, number: int, online: frozenset[int]) -> NumaCell:
         folder = self.devices / f"node/node{number}"
         memory = dict(self._meminfo(folder / "meminfo")).get("MemTotal", 0)
-        listed = _parse_numbers(self._text(folder / "cpulist") or "")
-        values = [int(value) for value in (self._text(folder / "distance") or "").split()]
+        listed = parse_numbers(text_of(folder / "cpulist") or "")
+        values = [int(value) for value in (text_of(folder / "distance") or "").split()]
         nodes = self._nodes()
         return NumaCell(
             id=number,
@@ -544,6 +557,7 @@ class _System:
             cpus=tuple(self._thread(cpu) for cpu in listed if cpu in online),
             pages=self._pages(memory, self._huge(folder)),
             distances=tuple(zip(nodes, values, strict=True)) if len(values) == len(nodes) else (),
+            caches=read_memory_caches(folder),
         )
 
     def _only_cell(self, online: tuple[int, ...]) -> NumaCell:
@@ -562,7 +576,7 @@ class _System:
             die=self._number(folder / "die_id", 0),
             cluster=self._number(folder / "cluster_id", 0),
             core=self._number(folder / "core_id", 0),
-            siblings=_parse_numbers(self._text(folder / "thread_siblings_list") or str(number)),
+            siblings=parse_numbers(text_of(folder / "thread_siblings_list") or str(number)),
         )
 
     def _huge(self, folder: Path) -> dict[int, int]:
@@ -580,7 +594,7 @@ class _System:
 
     def _mounts(self) -> Iterator[HugePageMount]:
         default = self.meminfo.get("Hugepagesize", 0)
-        for line in (self._text(self.root / "proc/mounts") or "").splitlines():
+        for line in (text_of(self.root / "proc/mounts") or "").splitlines():
             fields = line.split()
             if len(fields) < 4 or fields[2] != "hugetlbfs":
                 continue
@@ -595,14 +609,14 @@ class _System:
     def nesting(self) -> bool:
         """Return whether KVM guests can run KVM guests."""
         for module in _KVM_MODULES:
-            value = self._text(self.root / f"sys/module/{module}/parameters/nested")
+            value = text_of(self.root / f"sys/module/{module}/parameters/nested")
             if value is not None and value[:1] in {"Y", "y", "1"}:
                 return True
         return False
 
     def _uuid(self) -> str | None:
         for name in ("sys/class/dmi/id/product_uuid", "etc/machine-id"):
-            digits = (self._text(self.root / name) or "").replace("-", "").lower()
+            digits = (text_of(self.root / name) or "").replace("-", "").lower()
             if len(digits) == 32 and set(digits) <= set("0123456789abcdef"):
                 cuts = (0, 8, 12, 16, 20, 32)
                 return "-".join(digits[a:b] for a, b in itertools.pairwise(cuts))

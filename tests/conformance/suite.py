@@ -67,9 +67,12 @@ def known_gaps(name: str) -> set[str]:
 
 
 def write_known_gaps(name: str, failed: list[str]) -> None:
-    """Replace the list of a suite's known gaps."""
-    heading = f"# Cases of the suite {name} that fail; the list may only shrink.\n"
-    (GAPS / f"{name}.txt").write_text(heading + "".join(f"{i}\n" for i in sorted(failed)), "utf-8")
+    """Replace the list of a suite's known gaps; comments, which say why, stay at its head."""
+    path = GAPS / f"{name}.txt"
+    heading = f"# Cases of the suite {name} that fail; the list may only shrink."
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    comments = [line for line in lines if line.startswith("#") and line != heading]
+    path.write_text("".join(f"{line}\n" for line in (heading, *comments, *sorted(failed))), "utf-8")
 
 
 class CaseFailedError(Exception):
