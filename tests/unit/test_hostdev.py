@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from hvcore.errors import DriverError
 from hvcore.errors import ValidationFailed
 from hvcore_qemu.devices import hostdev
+from hvcore_qemu.prepare import Preparation
+from hvcore_qemu.pretend import PretendHost
+from hvcore_qemu.resources import Resources
+from hvcore_qemu.resources import UsbDevice
 from tests.unit.qemu_family import Family
 
 SOURCES = {
@@ -123,3 +128,60 @@ def test_a_pci_device_is_given_through_vfio(family):
     assert plan.argv[1:] == [
         "-device", '{"driver":"vfio-pci","host":"0000:03:07.1","id":"ua-card"}'
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("driver", ["kvm", "xen"])
+def test_qemu_has_no_other_way_than_vfio(family, driver):
+    xml = device("pci", inside=f"<driver name='{driver}'/>{SOURCES['pci']}")
+    with pytest.raises(ValidationFailed, match=f"invalid PCI passthrough type '{driver}'"):
+        family.plan(xml, prepare=[hostdev.prepare])
+
+
+PLUGGED = [UsbDevice(1, 4, 0x0204, 0x6025), UsbDevice(1, 5, 0x0204, 0x6025), UsbDevice(2, 3, 1, 1)]
+
+
+def plugged_in(family, source):
+    """Return the USB device of a guest after the host was asked for it."""
+    domain, ctx = family.read(device("usb", inside=source))
+    host = PretendHost()
+    host.usb_devices = lambda: PLUGGED
+    work = Preparation(
+        domain=domain,
+        caps=family.caps,
+        config=ctx.config,
+        host=host,
+        registry=family.registry,
+        resources=Resources(domain_dir="/d"),
+    )
+    hostdev.prepare_host(work)
+    return domain.devices.hostdevs[0].source
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("<source><vendor id='1'/><product id='1'/></source>", (2, 3)),
+        ("<source><address bus='1' device='4'/></source>", (1, 4)),
+    ],
+)
+def test_usb_devices_are_found_by_what_is_known(family, source, place):
+    address = plugged_in(family, source).address
+    assert (address.bus, address.device) == place
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (SOURCES["usb"], "Multiple USB devices for 204:6025, use <address> to specify one"),
+        ("<source><address bus='9' device='4'/></source>", "USB device bus:9 device:4"),
+        ("<source><vendor id='9'/><product id='9'/></source>", "USB device 0009:0009"),
+    ],
+)
+def test_usb_devices_that_are_not_there_are_an_error(family, source, message):
+    with pytest.raises(DriverError, match=message):
+        plugged_in(family, source)
+
+
+def test_a_guest_can_do_without_an_optional_usb_device(family):
+    source = "<source startupPolicy='optional'><vendor id='9'/><product id='9'/></source>"
+    assert plugged_in(family, source).missing

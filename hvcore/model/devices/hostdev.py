@@ -8,6 +8,7 @@ from typing import Any
 from typing import ClassVar
 from typing import Final
 from typing import Literal
+from typing import get_args
 
 import attrs
 
@@ -344,7 +345,7 @@ class Hostdev(Device):
     model: str | None = attr("@model", omit=("default",), doc="see MODELS")
     display: bool | None = attr("@display", ONOFF, doc="show what the device draws")
     ramfb: bool | None = attr("@ramfb", ONOFF, doc="show what firmware draws")
-    host_driver: PciDriver | None = attr("driver/@name", ENUM(PciDriver))
+    host_driver: str | None = attr("driver/@name", doc="kvm, vfio or xen")
     host_driver_model: str | None = attr("driver/@model", doc="kernel module of the host")
     source: HostdevSource | None = choice("source", "type", HOSTDEV_SOURCES)
     ips: list[IpAddress] = children("ip", IpAddress)
@@ -388,6 +389,7 @@ class Hostdev(Device):
                 ctx.issue(el, message)
         if self.mode == "subsystem":
             self._check_subsystem(el, ctx)
+            self._check_driver(el, ctx)
         else:
             self.sgio = self.rawio = self.model = self.display = self.ramfb = None
         self._forget()
@@ -419,6 +421,15 @@ class Hostdev(Device):
                 el,
                 f"Invalid value for attribute 'model' in element 'hostdev': '{self.model}'.",
                 attribute="model",
+            )
+
+    def _check_driver(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Check the driver of PCI devices; libvirt reads no other one."""
+        if self.type == "pci" and self.host_driver not in (None, *get_args(PciDriver)):
+            ctx.issue(
+                el,
+                f"Invalid value for attribute 'name' in element 'driver': '{self.host_driver}'.",
+                attribute="name",
             )
 
     def _forget(self) -> None:

@@ -15,7 +15,6 @@ from hvcore.model.devices.base import VirtioDevice
 from hvcore.model.devices.hostdev import LENIENT
 from hvcore.model.devices.hostdev import HostPciAddress
 from hvcore.model.devices.hostdev import HostUsbAddress
-from hvcore.model.devices.hostdev import PciDriver
 from hvcore.model.devices.interface_parts import MAC
 from hvcore.model.devices.interface_parts import Bandwidth
 from hvcore.model.devices.interface_parts import FilterRef
@@ -296,7 +295,7 @@ class ActualPort:
     type: InterfaceType
     source: InterfaceSource
     managed: bool | None = None
-    host_driver: PciDriver | None = None
+    host_driver: str | None = None
     host_driver_model: str | None = None
     vlan: Vlan | None = None
     virtualport: VirtualPort | None = None
@@ -462,7 +461,7 @@ class Interface(VirtioDevice):
         refused="cannot parse value '{value}' for coalesce parameter",
         doc="packets that the host collects at most",
     )  # fmt: skip
-    host_driver: PciDriver | None = attrs.field(default=None, eq=False)
+    host_driver: str | None = attrs.field(default=None, eq=False)
     """For host devices what ``driver`` says."""
     actual: ActualPort | None = attrs.field(default=None, eq=False, repr=False)
     """Of a running domain: what the port of the virtual network is."""
@@ -590,7 +589,7 @@ class Interface(VirtioDevice):
         if not known:
             self.driver = None
         if self.type == "hostdev":
-            self.host_driver, self.driver = self.driver, None  # type: ignore[assignment]
+            self.host_driver, self.driver = self.driver, None
         else:
             self.host_driver_model = None
         if self.type == "hostdev" or not self.is_virtio:

@@ -155,10 +155,8 @@ def choose_driver(work: Preparation, device: Hostdev | Interface) -> None:
     """
     port = device.port if isinstance(device, Interface) else device
     possible = work.host.vfio()
-    if port.host_driver == "kvm":
-        refuse(Issue.unsupported("host doesn't support legacy PCI passthrough"))
-    if port.host_driver == "xen":
-        refuse(Issue.unsupported("QEMU does not support device assignment mode 'xen'"))
+    if port.host_driver not in (None, "vfio"):
+        refuse(Issue.internal(f"invalid PCI passthrough type '{port.host_driver}'"))
     if not possible:
         what = "VFIO PCI passthrough" if port.host_driver else "passthrough of host PCI devices"
         refuse(Issue.unsupported(f"host doesn't support {what}"))
