@@ -57,6 +57,7 @@ class ErrorClass(enum.Enum):
     XML = (27, "XML error: ")
     DOM_EXIST = (28, "domain exists already: ")
     OPERATION_DENIED = (29, "operation forbidden: ")
+    CONF_SYNTAX = (33, "configuration file syntax error: ")
     XML_DETAIL = (35, "")
     SYSTEM = (38, "")
     NO_DOMAIN = (42, "Domain not found: ")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
 
 import attrs
 
+from hvcore_qemu import conffile
+
 if TYPE_CHECKING:
+    from hvcore_qemu.conffile import Settings
     from hvcore_qemu.firmware import Firmware
+
+_log = logging.getLogger(__name__)
 
 
 def installed_firmware() -> tuple[Firmware, ...]:
@@ -35,6 +43,8 @@ class QemuConfig:
         differ.
     :ivar security_model: security driver of labels that name none.
     :ivar set_process_name: show the guest's name in the list of processes.
+    :ivar vnc_allow_host_audio: guests with VNC play on the host, as QEMU_AUDIO_DRV says.
+    :ivar nographics_allow_host_audio: so do guests without any display.
     """
 
     lib_dir: str = "/var/lib/hvcore/qemu"
@@ -94,3 +104,72 @@ class QemuConfig:
     deprecation_behavior: str = "none"
     gluster_debug_level: int = 4
     storage_use_nbdkit: bool = False
+
+
+SETTINGS: Final[dict[str, Callable[[Settings, str], Any]]] = {
+    **dict.fromkeys(
+        (
+            "chardev_tls",
+            "chardev_tls_x509_verify",
+            "dump_guest_core",
+            "log_timestamp",
+            "nbd_tls",
+            "nographics_allow_host_audio",
+            "set_process_name",
+            "spice_auto_unix_socket",
+            "spice_sasl",
+            "spice_tls",
+            "storage_use_nbdkit",
+            "vnc_allow_host_audio",
+            "vnc_auto_unix_socket",
+            "vnc_sasl",
+            "vnc_tls",
+            "vnc_tls_x509_verify",
+            "vxhs_tls",
+        ),
+        conffile.Settings.boolean,
+    ),
+    **dict.fromkeys(
+        (
+            "chardev_tls_x509_cert_dir",
+            "chardev_tls_x509_secret_uuid",
+            "deprecation_behavior",
+            "nbd_tls_x509_cert_dir",
+            "nbd_tls_x509_secret_uuid",
+            "qemu_rdp",
+            "rdp_listen",
+            "spice_listen",
+            "spice_password",
+            "spice_sasl_dir",
+            "spice_tls_x509_cert_dir",
+            "vnc_listen",
+            "vnc_password",
+            "vnc_sasl_dir",
+            "vnc_tls_x509_cert_dir",
+            "vnc_tls_x509_secret_uuid",
+            "vxhs_tls_x509_cert_dir",
+            "vxhs_tls_x509_secret_uuid",
+        ),
+        conffile.Settings.string,
+    ),
+    "gluster_debug_level": conffile.Settings.unsigned,
+    "seccomp_sandbox": conffile.Settings.signed,
+}
+"""The settings that a file may have, and how each is read; the others are the driver's own."""
+
+
+def configured(defaults: QemuConfig, settings: Settings | None) -> QemuConfig:
+    """Return ``defaults`` with what ``settings`` say in place.
+
+    A setting that is not known is passed over with a warning, since a file may be libvirt's.
+
+    :raises HvError: when a value is of the wrong kind or out of range.
+    """
+    if settings is None:
+        return defaults
+    for name in sorted(settings.values.keys() - SETTINGS.keys()):
+        _log.warning("%s: setting '%s' is not known", settings.file, name)
+    given = {
+        name: kind(settings, name) for name, kind in SETTINGS.items() if name in settings.values
+    }
+    return attrs.evolve(defaults, **given)

@@ -41,9 +41,11 @@ from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.state import write_file
+from hvcore_qemu import conffile
 from hvcore_qemu import lifecycle
 from hvcore_qemu import vcpus
 from hvcore_qemu.config import QemuConfig
+from hvcore_qemu.config import configured
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
@@ -688,8 +690,13 @@ class QemuDriver(Driver):
 
 
 def _config(directory: StateDirectory) -> QemuConfig:
-    """Return libvirt's defaults, with every path below the state root."""
-    return QemuConfig(
+    """Return the settings in ``qemu.conf`` or ``qemu.toml`` of the state root.
+
+    What they leave out is as in libvirt, with every path below the state root.
+
+    :raises HvError: when the file cannot be read or understood.
+    """
+    defaults = QemuConfig(
         lib_dir=str(directory.config),
         channel_target_dir=str(directory.sockets / "channel"),
         memory_backing_dir=str(directory.config / "ram"),
@@ -698,6 +705,7 @@ def _config(directory: StateDirectory) -> QemuConfig:
         dbus_state_dir=str(directory.run / "dbus"),
         privileged=os.geteuid() == 0,
     )
+    return configured(defaults, conffile.read(directory.config, "qemu"))
 
 
 def _course(record: Record) -> Course:
