@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one suite; the exit status says only whether the harness worked."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("suite", choices=suites.suite_names())
-    parser.add_argument("--data", type=Path, default=suites.data_folder())
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the cases are")
     parser.add_argument("--case", action="append", metavar="ID", help="run this case (repeatable)")
     parser.add_argument("--match", metavar="REGEX", help="run the cases whose id matches")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome of each case")
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         suite = suites.open_suite(options.suite, options.data)
     except FileNotFoundError as error:
-        parser.error(f"no data for {options.suite} in {options.data}: {error}")
+        parser.error(f"no data for {options.suite}: {error}")
     ids = options.case or [i for i in suite.cases if re.search(options.match or "", i)]
     unknown = [case_id for case_id in ids if case_id not in suite.cases]
     if unknown:
@@ -110,6 +110,10 @@ def main(argv: list[str] | None = None) -> int:
     if options.failed or options.case:
         for case_id in failed:
             print(f"FAILED {case_id} [{outcomes[case_id].stage}]\n{outcomes[case_id].detail}")
+    if options.case:
+        for case_id, outcome in outcomes.items():
+            if outcome.ok and outcome.detail:
+                print(f"passed {case_id}, beside it differs\n{outcome.detail}")
     if options.summary:
         print(summary(outcomes, options.summary))
     if options.update_gaps:

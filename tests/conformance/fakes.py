@@ -78,6 +78,7 @@ CONFIG: Final = QemuConfig(
     spice_sasl_dir="/etc/sasl2",
     chardev_tls_x509_verify=False,
     qemu_rdp="/usr/bin/qemu-rdp",
+    allow_emulatorpin_with_auto_placement=True,
 )
 """The settings that the outputs were made with where a row names no others."""
 

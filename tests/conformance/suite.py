@@ -39,9 +39,15 @@ def suite_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules([folder]))
 
 
+def data_of(name: str) -> Path:
+    """Return where the data of the suite ``name`` is looked for; it need not exist."""
+    return _class_of(name).default_data()
+
+
 def has_data(name: str, data: Path) -> bool:
     """Return whether there is data for the suite ``name``."""
-    return (data / name / _class_of(name).listing).is_file()
+    kind = _class_of(name)
+    return (kind.folder_in(data) / kind.listing).is_file()
 
 
 def _class_of(name: str) -> type[Suite]:
@@ -49,12 +55,13 @@ def _class_of(name: str) -> type[Suite]:
     return found
 
 
-def open_suite(name: str, data: Path) -> Suite:
-    """Return the suite ``name`` with the cases in ``data``.
+def open_suite(name: str, data: Path | None = None) -> Suite:
+    """Return the suite ``name`` with the cases in ``data``, or where they are expected.
 
     :raises FileNotFoundError: when the data is not there.
     """
-    return _class_of(name)(data)
+    kind = _class_of(name)
+    return kind(kind.default_data() if data is None else data)
 
 
 def known_gaps(name: str) -> set[str]:
@@ -93,6 +100,7 @@ class Outcome:
     """What became of one case.
 
     :ivar stage: the first step that failed; empty for a case that passed.
+    :ivar detail: what is different; of a case that passed, what does not count.
     """
 
     ok: bool
@@ -102,10 +110,18 @@ class Outcome:
 
 
 class Progress:
-    """The stage a case is in."""
+    """The stage a case is in, and what there is to say of it.
+
+    :ivar remarks: differences that do not count.
+    """
 
     def __init__(self) -> None:
         self.current = "start"
+        self.remarks: list[str] = []
+
+    def remark(self, text: str) -> None:
+        """Tell of a difference that does not count."""
+        self.remarks.append(text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -123,8 +139,18 @@ class Suite(ABC):
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.folder = data / self.name
+        self.folder = self.folder_in(data)
         self.cases = self.rows()
+
+    @classmethod
+    def default_data(cls) -> Path:
+        """Return where the data is looked for; it need not exist."""
+        return data_folder()
+
+    @classmethod
+    def folder_in(cls, data: Path) -> Path:
+        """Return the folder of this suite in ``data``."""
+        return data / cls.name
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return the rows of the data's list by id."""
@@ -150,4 +176,4 @@ class Suite(ABC):
             what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             detail = f"in {progress.current}: {Path(last.filename).name}:{last.lineno}: {what}"
             return Outcome(False, "crash", detail, (detail,))
-        return Outcome(True)
+        return Outcome(True, detail="\n".join(progress.remarks))

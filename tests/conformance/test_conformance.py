@@ -8,19 +8,19 @@ import pytest
 
 from tests.conformance import suite as suites
 
-DATA = suites.data_folder()
-
 
 @functools.cache
 def _suite(name: str) -> suites.Suite:
-    return suites.open_suite(name, DATA)
+    return suites.open_suite(name)
 
 
 def _cases() -> list[object]:
     found: list[object] = []
     for name in suites.suite_names():
-        if not suites.has_data(name, DATA):
-            skip = pytest.mark.skip(reason=f"no data in {DATA / name} (see {suites.VARIABLE})")
+        if not suites.has_data(name, suites.data_of(name)):
+            skip = pytest.mark.skip(
+                reason=f"no data in {suites.data_of(name)} (see {suites.VARIABLE})"
+            )
             found.append(pytest.param(name, "", False, id=name, marks=skip))
             continue
         gaps = suites.known_gaps(name)
@@ -42,6 +42,6 @@ def test_case(name: str, case_id: str, known_gap: bool) -> None:
 
 @pytest.mark.parametrize("name", suites.suite_names())
 def test_known_gaps_are_cases(name: str) -> None:
-    if not suites.has_data(name, DATA):
-        pytest.skip(f"no data in {DATA / name} (see {suites.VARIABLE})")
+    if not suites.has_data(name, suites.data_of(name)):
+        pytest.skip(f"no data in {suites.data_of(name)} (see {suites.VARIABLE})")
     assert suites.known_gaps(name) - set(_suite(name).cases) == set()

@@ -132,6 +132,8 @@ class _Suite(Suite):
 
     def check(self, case, progress):
         with progress.stage("xml"):
+            if case["id"] == "good":
+                progress.remark("not counted")
             if case["id"] == "crash":
                 raise KeyError(case["id"])
             if case["id"] == "differs":
@@ -151,7 +153,7 @@ def made_up(tmp_path, monkeypatch) -> Suite:
 
 
 def test_outcomes_name_the_stage(made_up):
-    assert made_up.run("good") == Outcome(ok=True)
+    assert made_up.run("good") == Outcome(ok=True, detail="not counted")
     differs = made_up.run("differs")
     assert (differs.stage, differs.detail) == ("xml", "-a='1'\n+a='2'")
     crash = made_up.run("crash")
@@ -166,7 +168,7 @@ def test_the_command_reports_and_succeeds(made_up, tmp_path, capsys):
     assert "made_up: 1 passed, 2 failed" in capsys.readouterr().out
     written = json.loads(report.read_text())
     assert (written["suite"], written["passed"], written["failed"]) == ("made_up", 1, 2)
-    assert written["cases"]["good"] == {"ok": True, "stage": "", "detail": ""}
+    assert written["cases"]["good"] == {"ok": True, "stage": "", "detail": "not counted"}
     assert written["cases"]["differs"]["stage"] == "xml"
     assert suites.known_gaps("made_up") == {"differs", "crash"}
 
@@ -174,6 +176,8 @@ def test_the_command_reports_and_succeeds(made_up, tmp_path, capsys):
 def test_single_cases_show_their_detail(made_up, capsys):
     assert command.main(["made_up", "--case", "differs"]) == 0
     assert "FAILED differs [xml]\n-a='1'" in capsys.readouterr().out
+    assert command.main(["made_up", "--case", "good"]) == 0
+    assert "passed good, beside it differs\nnot counted" in capsys.readouterr().out
 
 
 def test_unknown_cases_are_a_usage_error(made_up, capsys):

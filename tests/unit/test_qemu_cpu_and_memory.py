@@ -279,3 +279,25 @@ def test_cpus_that_cannot_be_had_are_refused_at_start(xml: str, kind: str, messa
 
 def test_old_qemus_are_told_of_devices_in_pairs() -> None:
     assert flat({"driver": "d", "id": "a,b", "on": True, "n": {"x": 1}}) == "d,id=a,,b,on=on,n.x=1"
+
+
+@pytest.mark.parametrize(
+    ("new", "allowed", "refused"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_new_definitions_do_not_mix_a_pinned_emulator_with_automatic_placement(
+    new, allowed, refused
+):
+    document = (
+        f"<domain type='qemu'><name>g</name><memory>1024</memory><vcpu placement='auto'>1</vcpu>"
+        f"<cputune><emulatorpin cpuset='0'/></cputune><os><type machine='{MACHINE}'>hvm</type></os>"
+        "<devices><emulator>/q</emulator></devices></domain>"
+    )
+    domain = PIPELINE.parse(document)
+    ctx = Context(
+        registry=REGISTRY,
+        config=QemuConfig(allow_emulatorpin_with_auto_placement=allowed),
+        abi_update=new,
+    )
+    issues = [str(issue) for issue in numa._pinned_emulator(domain, ctx)]
+    text = "'emulatorpin' cannot be used when 'placement' of 'vcpu' is 'auto'"
+    assert issues == ([f"unsupported configuration: {text}"] if refused else [])

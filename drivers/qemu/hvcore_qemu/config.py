@@ -44,6 +44,8 @@ class QemuConfig:
     :ivar security_model: security driver of labels that name none.
     :ivar set_process_name: show the guest's name in the list of processes.
     :ivar vnc_allow_host_audio: guests with VNC play on the host, as QEMU_AUDIO_DRV says.
+    :ivar allow_emulatorpin_with_auto_placement: accept, as libvirt does, that a new definition
+        pins the emulator and leaves its CPUs to numad; the pin then counts for the emulator.
     :ivar nographics_allow_host_audio: so do guests without any display.
     """
 
@@ -64,6 +66,7 @@ class QemuConfig:
     privileged: bool = True
     security_model: str | None = "none"
     set_process_name: bool = False
+    allow_emulatorpin_with_auto_placement: bool = False
 
     vnc_listen: str = "127.0.0.1"
     vnc_tls: bool = False
@@ -109,6 +112,7 @@ class QemuConfig:
 SETTINGS: Final[dict[str, Callable[[Settings, str], Any]]] = {
     **dict.fromkeys(
         (
+            "allow_emulatorpin_with_auto_placement",
             "chardev_tls",
             "chardev_tls_x509_verify",
             "dump_guest_core",

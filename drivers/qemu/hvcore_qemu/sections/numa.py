@@ -102,6 +102,28 @@ def _hmat(domain: Domain, ctx: Context) -> Iterator[Issue]:
         yield Issue.unsupported("HMAT is not supported with this QEMU")
 
 
+@rules.check_domain
+def _pinned_emulator(domain: Domain, ctx: Context) -> Iterator[Issue]:
+    """Leave all placement to numad or none of it, as long as the administrator wants no mixture.
+
+    Only of a definition that a user just gave: what is stored or comes from elsewhere may have it.
+    """
+    pins, vcpu = domain.cputune, domain.vcpu
+    if (
+        ctx.abi_update
+        and not ctx.config.allow_emulatorpin_with_auto_placement
+        and vcpu is not None
+        and vcpu.placement == "auto"
+        and pins is not None
+        and pins.emulatorpin is not None
+    ):
+        yield Issue.unsupported(
+            "'emulatorpin' cannot be used when 'placement' of 'vcpu' is 'auto'",
+            line=pins.emulatorpin.line,
+            hint="allow_emulatorpin_with_auto_placement = 1 in qemu.conf allows it",
+        )
+
+
 # -- the host -----------------------------------------------------------------------------------
 
 
