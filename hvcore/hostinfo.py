@@ -204,6 +204,8 @@ class HostInfo:
     :param kvm_max_vcpus: CPUs that a KVM guest can have, 0 when not known.
     :param kvm_nesting: whether KVM guests can run KVM guests.
     :param vfio: whether guests can be given PCI devices.
+    :param sev_guests: guests that AMD SEV can protect at a time, 0 when not known.
+    :param sev_es_guests: the same of SEV-ES.
     :param kernel: release and version of the kernel; None for a host that only exists in a test.
     :param microcode: version of the CPU's microcode, 0 when not known.
     :param cpu_signature: vendor, model and stepping in one line.
@@ -231,6 +233,8 @@ class HostInfo:
     kvm_nesting: bool = False
     iommu: bool = False
     vfio: bool = False
+    sev_guests: int = 0
+    sev_es_guests: int = 0
     kernel: str | None = None
     microcode: int = 0
     cpu_signature: str | None = None
@@ -472,6 +476,7 @@ class _System:
         memory = sum(cell.memory for cell in cells) or self.meminfo.get("MemTotal", 0)
         present = parse_numbers(text_of(self.devices / "cpu/present") or "")
         iommu = self._has_entries(self.root / "sys/kernel/iommu_groups")
+        capacity = dict(self._capacity(self.root / "sys/fs/cgroup/misc.capacity"))
         return HostInfo(
             arch=_arch(os.uname().machine),
             uuid=self._uuid(),
@@ -488,6 +493,8 @@ class _System:
             kvm_max_vcpus=self.kvm_max_vcpus(),
             kvm_nesting=self.nesting(),
             iommu=iommu,
+            sev_guests=capacity.get("sev", 0),
+            sev_es_guests=capacity.get("sev_es", 0),
             vfio=iommu and (self.root / "dev/vfio/vfio").exists(),
             kernel=self.kernel(),
             microcode=int(cpuinfo.get("microcode", "0"), 0),
@@ -524,6 +531,13 @@ class _System:
             if value.split():
                 with contextlib.suppress(ValueError):
                     yield name.split()[-1], int(value.split()[0])
+
+    def _capacity(self, path: Path) -> Iterator[tuple[str, int]]:
+        """Yield scarce resources of the host; the kernel counts SEV's guests from CPUID."""
+        for line in (self._text(path) or "").splitlines():
+            name, _, value = line.partition(" ")
+            if value.isdecimal():
+                yield name, int(value)
 
     def cpuinfo(self) -> dict[str, str]:
         """Return what ``/proc/cpuinfo`` says of the first CPU."""

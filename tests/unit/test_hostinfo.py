@@ -139,6 +139,15 @@ def test_kvm_that_cannot_be_opened_is_not_there(root):
     assert HostInfo.from_system(root).kvm_max_vcpus == 0
 
 
+def test_guests_that_sev_can_protect(root):
+    assert HostInfo.from_system(root).sev_guests == 0
+    path = root / "sys/fs/cgroup/misc.capacity"
+    path.parent.mkdir(parents=True)
+    path.write_text("sev 59\nsev_es 450\ntdx max\n")
+    host = HostInfo.from_system(root)
+    assert (host.sev_guests, host.sev_es_guests) == (59, 450)
+
+
 def test_devices_are_passed_through_an_iommu(root):
     (root / "dev/vfio").mkdir()
     (root / "dev/vfio/vfio").touch()

@@ -21,6 +21,7 @@ from hvcore_qemu.capabilities import Gic
 from hvcore_qemu.capabilities import HostCpu
 from hvcore_qemu.capabilities import Machine
 from hvcore_qemu.capabilities import QemuCapabilities
+from hvcore_qemu.capabilities import Sev
 from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.domaincaps import check_names
 from hvcore_qemu.domaincaps import choose
@@ -188,6 +189,15 @@ def test_protection_of_s390_needs_kvm():
     assert described(found).features.s390_pv is False
     assert described(attrs.evolve(found, kvm_supports_secure_guest=True)).features.s390_pv
     assert described(caps()).features.s390_pv is None
+
+
+def test_the_host_says_how_many_guests_sev_protects():
+    found = caps("sev-guest", sev=Sev(51, 1, "pdh", "chain"))
+    host = attrs.evolve(HOST, sev_guests=59, sev_es_guests=450)
+    sev = described(found, host=host).features.sev
+    assert sev is not None
+    assert (sev.cbitpos, sev.max_guests, sev.max_es_guests) == (51, 59, 450)
+    assert described(caps()).features.sev is None
 
 
 def test_ps2_can_be_left_out_of_pcs():

@@ -190,7 +190,7 @@ def describe(
             supported=True, source_type=_offered(_MEMORY_SOURCES, caps)
         ),
         devices=_devices(caps, board, host, config),
-        features=_features(caps, guest, machine),
+        features=_features(caps, guest, machine, host),
     )
 
 
@@ -383,7 +383,9 @@ def _crypto(caps: QemuCapabilities) -> offer.Crypto:
     )
 
 
-def _features(caps: QemuCapabilities, guest: Guest, machine: Machine) -> offer.Features:
+def _features(
+    caps: QemuCapabilities, guest: Guest, machine: Machine, host: HostInfo
+) -> offer.Features:
     versions = _GIC_VERSIONS if machine.arm_virt else ()
     gic = tuple(str(v) for v in versions if caps.supports_gic(guest.virt_type, v))
     protections = _offered(launchsecurity.REQUIRED, caps)
@@ -396,7 +398,7 @@ def _features(caps: QemuCapabilities, guest: Guest, machine: Machine) -> offer.F
         async_teardown="run-with.async-teardown" in caps,
         s390_pv=_protects_s390(caps) if caps.arch in S390 else None,
         ps2=has_ps2_switch(machine, caps),
-        sev=_sev(caps),
+        sev=_sev(caps, host),
         sgx=_sgx(caps),
         hyperv=offer.Hyperv()
         if caps.hyperv is None
@@ -411,13 +413,13 @@ def _protects_s390(caps: QemuCapabilities) -> bool:
     )
 
 
-def _sev(caps: QemuCapabilities) -> offer.Sev | None:
+def _sev(caps: QemuCapabilities, host: HostInfo) -> offer.Sev | None:
     found = caps.sev
     return found and offer.Sev(
         cbitpos=found.cbitpos,
         reduced_phys_bits=found.reduced_phys_bits,
-        max_guests=found.max_guests,
-        max_es_guests=found.max_es_guests,
+        max_guests=found.max_guests or host.sev_guests,
+        max_es_guests=found.max_es_guests or host.sev_es_guests,
         cpu0_id=found.cpu0_id,
     )
 
