@@ -6,6 +6,7 @@ then on everything is plain dictionaries and tuples; pluggy is asked only at coa
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from hvcore.feature import Feature
 from hvcore.xml.codegen import Binding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Iterator
 
@@ -48,6 +50,7 @@ class Registry:
         self._owners: dict[tuple[str, object], str] = {}
         self._registering = "hvcore"
         self._binding: Binding | None = None
+        self._later: list[tuple[str, Callable[[Registry], None]]] = []
         self._loading_driver = False
         # A historic call: whatever registers later is handed the registry at that moment.
         self.manager.hook.hv_register.call_historic(kwargs={"registry": self})
@@ -119,6 +122,14 @@ class Registry:
             self._claim("element", (element.spec.extends, element.spec.tag), self._registering)
         self._elements.append(element)
 
+    def add_later(self, add: Callable[[Registry], None]) -> None:
+        """Have ``add(registry)`` add elements when the first document is looked at.
+
+        Elements name classes of the model, and importing that is most of the time in which a
+        program that looks at no document is done.
+        """
+        self._later.append((self._registering, add))
+
     def add_feature(self, feature: Feature) -> None:
         """Add a feature together with its element.
 
@@ -150,10 +161,34 @@ class Registry:
     @property
     def binding(self) -> Binding:
         """The compiled parsers and formatters, with the elements of all plugins."""
+        if self._later:
+            self._add_now()
         if self._binding is None:
             self.freeze()
         assert self._binding is not None
         return self._binding
+
+    def _add_now(self) -> None:
+        """Add the elements that were to be added later."""
+        pending, self._later = self._later, []
+        before = self._registering
+        with self._adding_late():
+            for self._registering, add in pending:
+                add(self)
+        self._registering = before
+
+    @contextlib.contextmanager
+    def _adding_late(self) -> Iterator[None]:
+        """Let a driver add elements although the registry may be frozen."""
+        before = len(self._elements)
+        self._loading_driver = True
+        try:
+            yield
+        finally:
+            self._loading_driver = False
+        if self._binding is not None and len(self._elements) > before:
+            # What was compiled without these elements would keep them as unknown ones.
+            self._binding = Binding(self._elements)
 
     @property
     def features(self) -> dict[type[Element], Feature]:
@@ -185,15 +220,8 @@ class Registry:
     def _load_driver(self, scheme: str) -> None:
         """Import a driver; it may add the elements of its own namespace even now."""
         entry = self._lazy_drivers[scheme]
-        before = len(self._elements)
-        self._loading_driver = True
-        try:
+        with self._adding_late():
             self.register(_load(entry), name=f"driver:{scheme}", distribution=_distribution(entry))
-        finally:
-            self._loading_driver = False
-        if self._binding is not None and len(self._elements) > before:
-            # What was compiled without these elements would keep them as unknown ones.
-            self._binding = Binding(self._elements)
 
     # -- hooks -------------------------------------------------------------------------------------
 

@@ -147,6 +147,17 @@ asyncio.run(main())
 """
 
 
+LIST = """
+import tempfile
+from hvcore.cli.main import hv
+with tempfile.TemporaryDirectory() as root:
+    try:
+        hv(["-c", "qemu:///embed?root=" + root, "list"])
+    except SystemExit as done:
+        assert not done.code
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "banned"),
     [
@@ -154,8 +165,25 @@ asyncio.run(main())
         ("import hvcore.errors", ("asyncio", "click", "lxml", "pluggy", "qemu", "rich")),
         # One driver is loaded, that of the URI, and nothing of the command line.
         (CONNECT, ("click", "cryptography", "hvcore.cli", "hvcore_qemu", "qemu", "rich")),
+        # No document is looked at, and nothing is started or asked.
+        (
+            LIST,
+            (
+                "hvcore.hostinfo",
+                "hvcore.model",
+                "hvcore.rules",
+                "hvcore_qemu.capabilities",
+                "hvcore_qemu.command",
+                "hvcore_qemu.devices",
+                "hvcore_qemu.monitor",
+                "hvcore_qemu.realhost",
+                "lxml",
+                "qemu",
+                "rich",
+            ),
+        ),
     ],
-    ids=["hvcore", "hvcore.errors", "connect"],
+    ids=["hvcore", "hvcore.errors", "connect", "list"],
 )
 def test_importing_stays_cheap(statement, banned):
     loaded = sorted(name for name in modules_after(statement) if within(name, banned))

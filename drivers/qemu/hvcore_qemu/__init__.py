@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 def hv_register(registry: Registry) -> None:
     """Add the driver and the elements of QEMU's own namespace."""
     from hvcore_qemu.driver import QemuDriver  # noqa: PLC0415 - only when a qemu URI is opened
-    from hvcore_qemu.extensions import register  # noqa: PLC0415
 
     registry.add_driver(QemuDriver)
+    registry.add_later(_add_elements)
+
+
+def _add_elements(registry: Registry) -> None:
+    from hvcore_qemu.extensions import register  # noqa: PLC0415 - the whole model
+
     register(registry)

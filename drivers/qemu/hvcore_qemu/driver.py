@@ -52,7 +52,6 @@ from hvcore_qemu.lifecycle import Next
 from hvcore_qemu.process import Launch
 from hvcore_qemu.process import Log
 from hvcore_qemu.process import Process
-from hvcore_qemu.realhost import RealHost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import QemuPlan
     from hvcore_qemu.monitor import Monitor
+    from hvcore_qemu.realhost import RealHost
     from hvcore_qemu.resources import Host
 
 _log = logging.getLogger(__name__)
@@ -228,6 +228,8 @@ class QemuDriver(Driver):
         :raises LaunchError: it ended before its monitor answered; carries what it wrote.
         :raises DomainGone: the domain was destroyed meanwhile.
         """
+        from hvcore_qemu.realhost import RealHost  # noqa: PLC0415 - only who starts needs a host
+
         host = RealHost()
         try:
             await self._start(record, host, paused=paused)
