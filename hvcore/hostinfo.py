@@ -532,9 +532,10 @@ class _System:
                 with contextlib.suppress(ValueError):
                     yield name.split()[-1], int(value.split()[0])
 
-    def _capacity(self, path: Path) -> Iterator[tuple[str, int]]:
+    @staticmethod
+    def _capacity(path: Path) -> Iterator[tuple[str, int]]:
         """Yield scarce resources of the host; the kernel counts SEV's guests from CPUID."""
-        for line in (self._text(path) or "").splitlines():
+        for line in (text_of(path) or "").splitlines():
             name, _, value = line.partition(" ")
             if value.isdecimal():
                 yield name, int(value)
