@@ -170,7 +170,7 @@ with tempfile.TemporaryDirectory() as root:
             LIST,
             (
                 "hvcore.hostinfo",
-                "hvcore.model",
+                "hvcore.model.domain",
                 "hvcore.rules",
                 "hvcore_qemu.capabilities",
                 "hvcore_qemu.command",
