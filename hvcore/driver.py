@@ -291,7 +291,19 @@ class Driver(abc.ABC):
         if self._reader is None:
             # Reading needs no rules, and a driver's are the most expensive thing to import.
             self._reader = Pipeline(self.registry)
-        return Definition(self._reader.parse(xml), self.registry)
+        return Definition(self._reader.parse(xml), self.registry, complete=False)
+
+    @final
+    async def completed(self, definition: Definition) -> Definition:
+        """Return a restored definition as :meth:`compile` would have made it, for a start.
+
+        :raises ValidationFailed: this host cannot run it (any more).
+        """
+        if definition.complete:
+            return definition
+        domain = definition.clone()
+        context = await self.context(domain)
+        return self.pipeline().finish(domain, context, definition.xml(secure=True))
 
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""

@@ -444,7 +444,7 @@ class Engine:
         async with record.jobs.async_job(operation, AsyncJob.START, check=record.check_exists):
             if record.active:
                 raise InvalidState("domain is already running", domain=record.name)
-            record.live = definition or record.definition
+            record.live = await self.driver.completed(definition or record.definition)
             number = record.id = self._next_id()
             record.reason = PausedReason.STARTING_UP
             record.data = {}

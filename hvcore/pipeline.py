@@ -80,11 +80,14 @@ class Definition:
     :ivar placed_for: the capabilities for which the driver assigned all addresses of a new
         domain; None where that is not known, as of a definition read back from a file. With the
         same capabilities a second assignment would find nothing to do.
+    :ivar complete: whether it passed the pipeline in this process; False for one read back from
+        a file, whose document leaves out what the pipeline always fills in.
     """
 
     domain: Domain
     _registry: Registry
     placed_for: Any = None
+    complete: bool = True
 
     @property
     def name(self) -> str:
