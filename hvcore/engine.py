@@ -178,6 +178,7 @@ class Engine:
                 _log.warning("Failed to load config for domain '%s': %s", stored.uuid, error)
                 continue
             record.autostart = stored.autostart
+            record.reason = stored.stopped
         await asyncio.gather(*[self._reconnect(status) for status in list(directory.statuses())])
 
     async def _reconnect(self, status: Status) -> None:
@@ -263,13 +264,12 @@ class Engine:
     def _look(self) -> None:
         """Read the files of another owner: what is defined, and what runs at this moment."""
         assert self.directory is not None
-        before, self._records, self._by_name = self._records, {}, {}
+        self._records, self._by_name = {}, {}
         for stored in self.directory.load():
-            known = before.get(stored.uuid)
             with contextlib.suppress(ConfigError):
                 record = self.add_defined(self.driver.restore(stored.xml))
                 record.autostart = stored.autostart
-                record.reason = ShutoffReason.UNKNOWN if known is None else record.reason
+                record.reason = stored.stopped
         for status in self.directory.statuses():
             if status.pid is not None and not status.alive():
                 # The owner has not noticed yet, or is gone itself: it does not run, though.
@@ -611,6 +611,8 @@ class Engine:
         record.reason = reason
         if self.directory is not None:
             self.directory.drop_status(record.uuid)
+            if record.persistent is not None:
+                self.directory.note_stop(record.uuid, reason)
 
     def _observe(self, event: Event) -> None:
         try:

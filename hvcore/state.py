@@ -5,6 +5,7 @@ Layout (all files 0600, all directories 0700, names are UUIDs and never come fro
     <config>/lock                        flock of the owner; says who that is
     <config>/domains/<uuid>/domain.xml   persistent definition, with secrets
     <config>/domains/<uuid>/autostart    exists when the domain is to be started with the host
+    <config>/domains/<uuid>/stopped      why it does not run any more, once it has run
     <run>/<uuid>/status.json             what runs: state, pid, live definition, driver's data
     <sockets>/<uuid>/                    sockets and key files of the running domain
     <log>/<uuid>.log                     output of the virtual machine process
@@ -209,11 +210,23 @@ class Status:
 
 @attrs.frozen
 class Stored:
-    """A persistent domain as found on disk."""
+    """A persistent domain as found on disk.
+
+    :param stopped: why it stopped when it last ran, if it ever has and that is known.
+    """
 
     uuid: str
     xml: bytes
     autostart: bool
+    stopped: StateReason
+
+
+def _stopped(directory: Path) -> StateReason:
+    try:
+        name = (directory / "stopped").read_text(errors="replace").strip()
+    except OSError:
+        name = ""
+    return reason_named(State.SHUTOFF, name)
 
 
 @attrs.frozen
@@ -300,7 +313,7 @@ class StateDirectory:
         for identity, directory in _by_uuid(self.config / "domains"):
             with contextlib.suppress(FileNotFoundError):
                 xml = (directory / "domain.xml").read_bytes()
-                yield Stored(identity, xml, (directory / "autostart").exists())
+                yield Stored(identity, xml, (directory / "autostart").exists(), _stopped(directory))
 
     def store(self, uuid: str, xml: str) -> None:
         """Write a persistent definition.
@@ -331,6 +344,14 @@ class StateDirectory:
                 mark.unlink(missing_ok=True)
             except OSError as error:
                 raise _system_error(f"cannot remove '{mark}'", error) from error
+
+    def note_stop(self, uuid: str, reason: StateReason) -> None:
+        """Remember why a persistent domain stopped, for whoever asks in a later process.
+
+        :raises DriverError: it cannot be written.
+        """
+        path = self.config / "domains" / _checked(uuid) / "stopped"
+        write_file(path, reason.name.encode() + b"\n", durable=False)
 
     # -- running domains ----------------------------------------------------------------
 

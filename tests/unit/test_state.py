@@ -11,6 +11,7 @@ import pytest
 
 from hvcore.errors import StateLocked
 from hvcore.lifecycle import PausedReason
+from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.state import StateDirectory
 from hvcore.state import Status
@@ -162,3 +163,18 @@ def test_the_owner_can_hand_over(directory):
     assert other.owned
     assert other.owner().pid == os.getpid()
     other.release()
+
+
+def test_why_a_domain_stopped_outlives_the_process_that_saw_it(directory):
+    directory.acquire()
+    directory.store(UUID, "<domain/>")
+    (fresh,) = directory.load()
+    assert fresh.stopped is ShutoffReason.UNKNOWN
+
+    directory.note_stop(UUID, ShutoffReason.CRASHED)
+    (stopped,) = directory.load()
+    assert stopped.stopped is ShutoffReason.CRASHED
+
+    (directory.config / "domains" / UUID / "stopped").write_bytes(b"\xff nonsense")
+    (damaged,) = directory.load()
+    assert damaged.stopped is ShutoffReason.UNKNOWN
