@@ -15,7 +15,6 @@ from hvcore.model.memory import scale_attribute
 from hvcore.model.types import NodeSet
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import INTEGER
-from hvcore.xml.codecs import NODESET
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.codecs import POSITIVE
 from hvcore.xml.codecs import STR
@@ -118,12 +117,26 @@ class NumaCache(Element):
         self.line_unit = "B" if self.line else None
 
 
+def _cpus(text: str) -> NodeSet:
+    return NodeSet.parse(text) if text else NodeSet()
+
+
+_CPUS: Final = Codec(
+    "CPU set",
+    convert=_cpus,
+    write=str,
+    rng='<data type="string"><param name="pattern">[0-9,\\-^ ]*</param></data>',
+    json={"type": "string", "pattern": "^[0-9,^ -]*$"},
+)
+"""A set that may be empty, which libvirt refuses: KubeVirt's users write it for no CPUs."""
+
+
 @element("cell")
 class NumaCell(Element):
     """A NUMA node of the guest."""
 
     id: int | None = attr("@id", UINT, doc="position in the list when absent")
-    cpus: NodeSet | None = attr("@cpus", NODESET, doc="virtual CPUs")
+    cpus: NodeSet | None = attr("@cpus", _CPUS, doc="virtual CPUs; none when empty")
     memory: int = attr(
         "@memory", ULONG, required=True, missing="missing element or attribute './@memory'",
         refused="Invalid value '{value}' for element or attribute './@memory'", doc="KiB",

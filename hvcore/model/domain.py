@@ -157,6 +157,8 @@ class Domain(Element):
                 ctx.issue(el.findall(tag)[1], f"element '{tag}' appears twice")
         if len(el.findall("genid")) > 1:
             ctx.issue(el, "element 'genid' can only appear once")
+        if len(el.findall("numatune")) > 1:
+            ctx.issue(el.findall("numatune")[1], "only one numatune is supported")
         if len(el.findall("resource")) > 1:
             ctx.issue(el, "only one resource element is supported")
         if el.find("devices") is None:

@@ -44,7 +44,8 @@ def _cells(domain: Domain, ctx: Context) -> Iterator[Issue]:
     cpus = [cell.cpus for cell in numa_cells(domain) if cell.cpus]
     if sum(len(numbers) for numbers in cpus) > max_vcpus(domain):
         yield Issue.internal("Number of CPUs in <numa> exceeds the <vcpu> count")
-    elif any(numbers.mask >> max_vcpus(domain) for numbers in cpus):
+    elif not max_vcpus(domain) or any(numbers.mask >> max_vcpus(domain) for numbers in cpus):
+        # To libvirt CPU 0 is the least that can be named, and a guest without CPUs lacks it.
         yield Issue.internal("CPU IDs in <numa> exceed the <vcpu> count")
 
 

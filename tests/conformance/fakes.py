@@ -306,7 +306,7 @@ class FakeHost(PretendHost):
     def vhost_user_gpu(self, alias: str) -> int:
         return 1729
 
-    def render_node(self) -> str | None:
+    def render_node(self) -> str:
         return "/dev/dri/foo"
 
     def tpm_passthrough(self, device: str, cancel_path: str) -> tuple[int, int]:

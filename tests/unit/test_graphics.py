@@ -24,9 +24,17 @@ def family():
     )  # fmt: skip
 
 
-def argv(family, xml, **config):
+class Host(PretendHost):
+    """A host with a graphics processor."""
+
+    def render_node(self):
+        return "/dev/dri/renderD128"
+
+
+def argv(family, xml, *, host=None, **config):
     return family.plan(
         xml + AUDIO,
+        host=host or Host(),
         prepare=(graphics.prepare, graphics.prepare_secrets),
         command=(graphics.display_none, graphics.command),
         **config,

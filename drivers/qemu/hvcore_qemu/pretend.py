@@ -1,7 +1,8 @@
 """A host that opens nothing: for showing what a start would do, and the base of tests' hosts.
 
 Descriptors are counted from 3, so that every one on the command line is another; secrets have no
-value that could leak; what only a real host knows is an error.
+value that could leak; what only a real host knows is an error. As with libvirt, devices that can
+be seen without opening them are those of this host.
 """
 # ruff: noqa: D102 - the methods are documented by the protocol
 
@@ -15,6 +16,7 @@ from typing import Final
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore_qemu import rendernode
 from hvcore_qemu.resources import FdGroup
 from hvcore_qemu.resources import GraphicsServer
 from hvcore_qemu.resources import Tap
@@ -213,8 +215,8 @@ class PretendHost:
         del adapter, bus, target, unit
         return "sg0"
 
-    def render_node(self) -> str | None:
-        return "/dev/dri/renderD128"
+    def render_node(self) -> str:
+        return rendernode.first()
 
     def graphics_port(self, server: GraphicsServer) -> int:
         return _PORTS[server]

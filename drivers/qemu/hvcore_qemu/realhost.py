@@ -30,6 +30,7 @@ from hvcore.model.types import NodeSet
 from hvcore.state import make_directory
 from hvcore_qemu import hostnet
 from hvcore_qemu import nvram
+from hvcore_qemu import rendernode
 from hvcore_qemu import tsc
 from hvcore_qemu.hostnet import failed
 from hvcore_qemu.ports import DISPLAYS
@@ -333,11 +334,8 @@ class RealHost:
         except (OSError, StopIteration):
             raise HvError(f"No such directory: {folder}", kind=ErrorClass.SYSTEM) from None
 
-    def render_node(self) -> str | None:
-        for node in sorted(Path("/dev/dri").glob("renderD*")):
-            if os.access(node, os.R_OK | os.W_OK):
-                return str(node)
-        return None
+    def render_node(self) -> str:
+        return rendernode.first()
 
     def graphics_port(self, server: GraphicsServer) -> int:
         port = _POOL.take(_PORTS[server])

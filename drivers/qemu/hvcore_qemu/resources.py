@@ -310,8 +310,11 @@ class Host(Protocol):
     def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
         """Return the name (``sg0``) of the generic node of a SCSI device."""
 
-    def render_node(self) -> str | None:
-        """Return the first usable DRM render node."""
+    def render_node(self) -> str:
+        """Return the first usable DRM render node.
+
+        :raises HvError: when there is none.
+        """
 
     def graphics_port(self, server: GraphicsServer) -> int:
         """Return a free port for a server of displays, and keep it.

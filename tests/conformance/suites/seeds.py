@@ -29,6 +29,7 @@ from hvcore.pipeline import Context
 from hvcore.registry import Registry
 from hvcore.xml.reader import read_file
 from hvcore_qemu import conffile
+from hvcore_qemu import rendernode
 from hvcore_qemu.capabilities import QemuCapabilities
 from hvcore_qemu.command import QemuPlan
 from hvcore_qemu.config import QemuConfig
@@ -52,6 +53,8 @@ VERSION: Final = "10.0"
 RUNNING: Final = 1
 """The id of a domain whose argv is that of a real start."""
 HOST_CPUS: Final = 2
+NO_ROOT: Final = Path("/nonexistent")
+"""The root of a file system without any device."""
 
 CONFIG: Final = QemuConfig(
     lib_dir="@ROOT@/lib/qemu",
@@ -98,8 +101,8 @@ class SeedHost(PretendHost):
         found: bool = self.setup["vfio"]
         return found
 
-    def render_node(self) -> str | None:
-        return None
+    def render_node(self) -> str:
+        return rendernode.first(NO_ROOT)
 
 
 @attrs.frozen

@@ -410,7 +410,9 @@ def _nodes(cmd: Command, piece: Piece, props: dict[str, Any]) -> NodeSet | None:
     domain, facts = cmd.domain, cmd.resources.memory
     mode = numa_mode(domain, piece.node) or "strict"
     nodes = piece.nodes
-    if nodes is None:
+    if nodes is not None:
+        mode = "strict"  # as in libvirt 12.0: these nodes say nothing of how others are used
+    else:
         memory = domain.numatune.memory if domain.numatune else None
         if memory and memory.placement == "auto" and facts.advice is None:
             raise ValidationFailed(
