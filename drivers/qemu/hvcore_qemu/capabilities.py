@@ -165,28 +165,13 @@ class Gic:
 @final
 @attrs.frozen(slots=True)
 class Sev:
-    """AMD SEV of the host.
-
-    :param max_guests: guests at a time, 0 when not known; it depends on the firmware's settings
-        and is therefore never cached.
-    """
+    """AMD SEV of the host, as QEMU tells it; how many guests it can have is `HostInfo`'s."""
 
     cbitpos: int
     reduced_phys_bits: int
     pdh: str
     cert_chain: str
     cpu0_id: str | None = None
-    max_guests: int = 0
-    max_es_guests: int = 0
-
-    def with_asids(self, highest: int, lowest_sev: int) -> Sev:
-        """Return it with the limits that CPUID 0x8000001F gives (ECX and EDX).
-
-        AMD's SEV API, 6.19.1: ASIDs below the lowest are for SEV-ES guests.
-        """
-        if not highest or not lowest_sev:
-            return attrs.evolve(self, max_guests=0, max_es_guests=0)
-        return attrs.evolve(self, max_guests=highest - lowest_sev + 1, max_es_guests=lowest_sev - 1)
 
 
 @final
@@ -453,12 +438,6 @@ class QemuCapabilities(Capabilities):
             self, gic=tuple(Gic(version, kernel=True, emulated=True) for version in versions)
         )
 
-    def with_sev_asids(self, highest: int, lowest_sev: int) -> QemuCapabilities:
-        """Return it with SEV's guest limits from CPUID 0x8000001F (ECX, EDX)."""
-        if self.sev is None:
-            return self
-        return attrs.evolve(self, sev=self.sev.with_asids(highest, lowest_sev))
-
     def strip_machine_aliases(self) -> QemuCapabilities:
         """Return it with aliases made machines of their own.
 
@@ -497,14 +476,12 @@ class QemuCapabilities(Capabilities):
             for field in attrs.fields(QemuCapabilities)
             if field.name not in {"names", "accelerators", "gic", "sev", "sgx"}
         }
-        # SEV's limits change with firmware settings and are never kept.
-        sev = self.sev.with_asids(0, 0) if self.sev else None
         sections: dict[str, Any] = {
             "facts": {
                 **facts,
                 "names": sorted(self.names),
                 "gic": [attrs.astuple(gic) for gic in self.gic],
-                "sev": attrs.astuple(sev) if sev else None,
+                "sev": attrs.astuple(self.sev) if self.sev else None,
                 "sgx": attrs.astuple(self.sgx) if self.sgx else None,
                 "accelerators": list(self.accelerators),
             }

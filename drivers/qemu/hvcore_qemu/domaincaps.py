@@ -418,8 +418,8 @@ def _sev(caps: QemuCapabilities, host: HostInfo) -> offer.Sev | None:
     return found and offer.Sev(
         cbitpos=found.cbitpos,
         reduced_phys_bits=found.reduced_phys_bits,
-        max_guests=found.max_guests or host.sev_guests,
-        max_es_guests=found.max_es_guests or host.sev_es_guests,
+        max_guests=host.sev_guests,
+        max_es_guests=host.sev_es_guests,
         cpu0_id=found.cpu0_id,
     )
 

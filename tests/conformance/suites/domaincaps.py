@@ -41,13 +41,17 @@ FIRMWARE: Final = ("/obviously/fake/firmware1.fd", "/obviously/fake/firmware2.fd
 XEN_FIRMWARE: Final = ("/usr/lib/xen/boot/hvmloader", "/usr/lib/xen/boot/ovmf.bin")
 BHYVE_FIRMWARE: Final = ("/foo/bar", "/foo/baz")
 
-SEV_ASIDS: Final = (509, 451)
-"""ECX and EDX of CPUID 0x8000001F on the pretended host."""
-
 PROTECTED_GUEST: Final = {"confidential-guest-support", "s390-pv-guest"}
 """Flags with which the pretended KVM protects guests of s390x."""
 
-_HOST: Final = HostInfo(arch="x86_64", kvm_max_vcpus=2**31 - 1, vfio=True, cpu_address_bits=64)
+_HOST: Final = HostInfo(
+    arch="x86_64",
+    kvm_max_vcpus=2**31 - 1,
+    vfio=True,
+    cpu_address_bits=64,
+    sev_guests=59,
+    sev_es_guests=450,
+)
 _UNKNOWN: Final = {"s390x", "s390"}
 """Architectures whose processors do not tell the size of their addresses."""
 
@@ -78,7 +82,7 @@ class Cases(Suite):
 
     def _qemu(self, case: Mapping[str, Any]) -> DomainCapabilities:
         folder = self.data / "qemucapabilities" / "data"
-        caps = _capabilities(folder / f"{case['caps']}.xml").with_sev_asids(*SEV_ASIDS)
+        caps = _capabilities(folder / f"{case['caps']}.xml")
         caps = attrs.evolve(caps, binary=case["emulator"])
         if caps.names >= PROTECTED_GUEST:
             caps = attrs.evolve(caps, kvm_supports_secure_guest=True)
