@@ -20,6 +20,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
+    from collections.abc import Mapping
     from typing import Self
 
 T = TypeVar("T")
@@ -115,3 +116,47 @@ def join_version(major: int, minor: int, micro: int = 0) -> int:
 def split_version(version: int) -> tuple[int, int, int]:
     """Return major, minor and micro of libvirt's single number."""
     return version // 1_000_000, version // 1_000 % 1_000, version % 1_000
+
+
+@final
+@attrs.frozen(slots=True)
+class Exchange:
+    """One command and its reply.
+
+    :param command: as sent: ``execute``, and ``arguments`` if there are any.
+    :param reply: has ``return``, or ``error`` with ``class`` and ``desc``.
+    """
+
+    command: Mapping[str, Any]
+    reply: Mapping[str, Any]
+
+
+@final
+@attrs.frozen(slots=True)
+class ProbeSession:
+    """What a driver asked a hypervisor binary, and what it concluded: what ``hv_probe`` is given.
+
+    :param capabilities: what the driver found.
+    :param exchanges: all that was said, in order. Where the binary was asked with several
+        accelerators, the one it prefers comes first.
+    """
+
+    capabilities: Capabilities
+    exchanges: tuple[Exchange, ...] = attrs.field(default=(), repr=False)
+
+    def answers(self, command: str, **arguments: Any) -> list[Any]:
+        """Return what a command returned, each time it was asked and did not fail.
+
+        :param arguments: those it was asked with must include these.
+        """
+        return [
+            each.reply["return"]
+            for each in self.exchanges
+            if each.command["execute"] == command
+            and "return" in each.reply
+            and arguments.items() <= (each.command.get("arguments") or {}).items()
+        ]
+
+    def answer(self, command: str, **arguments: Any) -> Any:
+        """Return what a command returned first; None when it was not asked, or failed."""
+        return next(iter(self.answers(command, **arguments)), None)

@@ -16,6 +16,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hvcore.capabilities import ProbeSession
     from hvcore.errors import Issue
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
@@ -37,10 +38,12 @@ def hv_register(registry: Registry) -> None:
 
 
 @hookspec
-def hv_probe(driver: str, binary: str, session: Any) -> Iterable[str] | None:
+def hv_probe(driver: str, binary: str, session: ProbeSession) -> Iterable[str] | None:
     """Return further capability names after the driver's own probe; the union is taken.
 
-    ``session`` is what the driver found out itself: for QEMU its capabilities.
+    ``session`` has the capabilities that the driver found, and every command with its reply, so
+    that a name is concluded from what the binary said. Asked only when the binary is: the names are
+    kept with the answers until the binary, the host or one of the plugins with this hook changes.
     """
 
 

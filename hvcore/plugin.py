@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvcore.capabilities import ProbeSession
 from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 from hvcore.feature import Feature
@@ -49,6 +50,7 @@ __all__ = [
     "Hotplug",
     "Issue",
     "NodeSet",
+    "ProbeSession",
     "Rules",
     "attr",
     "child",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import inspect
 import os
 from typing import TYPE_CHECKING
 from typing import Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
 
+    from hvcore.capabilities import ProbeSession
     from hvcore.driver import Driver
     from hvcore.xml.fields import Element
 
@@ -52,6 +54,7 @@ class Registry:
         self._binding: Binding | None = None
         self._later: list[tuple[str, Callable[[Registry], None]]] = []
         self._loading_driver = False
+        self._probers: tuple[str, ...] | None = None
         # A historic call: whatever registers later is handed the registry at that moment.
         self.manager.hook.hv_register.call_historic(kwargs={"registry": self})
 
@@ -225,7 +228,7 @@ class Registry:
 
     # -- hooks -------------------------------------------------------------------------------------
 
-    def probed(self, driver: str, binary: str, session: Any) -> frozenset[str]:
+    def probed(self, driver: str, binary: str, session: ProbeSession) -> frozenset[str]:
         """Return the capability names that plugins add to what ``driver`` found in ``binary``.
 
         :raises PluginError: when a plugin fails.
@@ -234,6 +237,17 @@ class Registry:
         for names in self.each("hv_probe", driver=driver, binary=binary, session=session):
             found.update(names or ())
         return frozenset(found)
+
+    def probers(self) -> tuple[str, ...]:
+        """Return the plugins that `probed` asks, each with what tells its versions apart.
+
+        What they add is cached together with what the driver found; it holds as long as they are
+        the same, in the same files.
+        """
+        if self._probers is None:
+            found = self.manager.hook.hv_probe.get_hookimpls()
+            self._probers = tuple(f"{each.plugin_name}:{_origin(each.function)}" for each in found)
+        return self._probers
 
     def each(self, hook: str, **arguments: Any) -> Iterator[Any]:
         """Yield what each implementation of ``hook`` returns, in order of registration.
@@ -258,6 +272,19 @@ class Registry:
         """Return how ``driver`` lowers ``extension``, or None."""
         feature = self._features.get(type(extension))
         return None if feature is None else feature.lowerings.get(driver)
+
+
+def _origin(function: Any) -> str:
+    """Return where a function is written, and when that was changed last."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return repr(type(function))
+    try:
+        status = os.stat(code.co_filename)  # noqa: PTH116 - the path is a string already
+        changed = f"{status.st_mtime_ns}:{status.st_size}"
+    except OSError:  # written at a prompt, or inside an archive
+        changed = ""
+    return f"{code.co_filename}:{code.co_firstlineno}:{changed}"
 
 
 def _entry_points(group: str) -> Iterable[importlib.metadata.EntryPoint]:

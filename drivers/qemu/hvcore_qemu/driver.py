@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shlex
@@ -215,8 +216,9 @@ class QemuDriver(Driver):
         now = asyncio.get_running_loop().time()
         checked, caps = self._caps.get(binary, (0.0, None))
         if caps is None or now - checked > _FRESH:
-            caps = await probe.probe_binary(binary, cache=probe.cache_at(self._directory.cache))
-            caps = caps.replace(add=self.registry.probed(self.name, binary, caps))
+            cache = probe.cache_at(self._directory.cache, participants=self.registry.probers())
+            extend = functools.partial(self.registry.probed, self.name, binary)
+            caps = await probe.probe_binary(binary, cache=cache, extend=extend)
             self._caps[binary] = (now, caps)
         return caps
 

@@ -19,9 +19,13 @@ from typing import final
 
 import attrs
 from qemu.qmp import ExecuteError
+from qemu.qmp import Message
 from qemu.qmp import QMPClient
 from qemu.qmp import QMPError
+from qemu.qmp.error import ProtocolError
 
+from hvcore.capabilities import Exchange
+from hvcore.capabilities import ProbeSession
 from hvcore.errors import ProbeError
 from hvcore_qemu.detect import ask
 from hvcore_qemu.detect import ask_tcg
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from collections.abc import Mapping
 
-    from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.detect import Command
     from hvcore_qemu.detect import Reply
 
@@ -38,6 +41,11 @@ T = TypeVar("T")
 
 #: how much of what the binary writes is kept for the error
 _TAIL: Final = 4096
+#: how much of what arrived on the monitor is shown in the error
+_SHOWN: Final = 300
+#: bytes of the longest reply that is believed; the longest there is has a quarter of a million
+_LONGEST: Final = 32 << 20
+_CHUNK: Final = 1 << 20
 #: what the binary sees of this process's environment
 _ENVIRONMENT: Final = (
     "PATH",
@@ -51,17 +59,32 @@ _ENVIRONMENT: Final = (
 )
 
 
-async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> QemuCapabilities:
+async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> ProbeSession:
     """Ask a binary everything, once with the accelerator it chooses and once with TCG alone.
 
     :param facts: `hvcore.hostinfo.circumstances` of this host.
-    :param seconds: time for each of the two.
+    :param seconds: time for all of it.
     :raises ProbeError: see the module.
     """
-    caps = await _converse(binary, "kvm:tcg", ask(binary), seconds)
+    sessions: list[_Session] = []
+    try:
+        async with asyncio.timeout(seconds):
+            sessions.append(await _Session.start(binary, "kvm:tcg"))
+            if facts.get("kvm"):
+                # Most likely it will be wanted; it can get ready while the first one answers.
+                sessions.append(await _Session.start(binary, "tcg"))
+            caps = await sessions[0].lead(ask(binary))
+            if {"kvm", "tcg"} <= caps.names:
+                if len(sessions) == 1:
+                    sessions.append(await _Session.start(binary, "tcg"))
+                caps = await sessions[1].lead(ask_tcg(caps))
+    except TimeoutError as error:
+        raise await _waiting(sessions).failed(f"no answer within {seconds:g} s") from error
+    except (QMPError, EOFError, OSError) as error:
+        raise await _waiting(sessions).failed(error) from error
+    finally:
+        await asyncio.gather(*(session.close() for session in sessions))
     if "kvm" in caps.names:
-        if "tcg" in caps.names:
-            caps = await _converse(binary, "tcg", ask_tcg(caps), seconds)
         caps = attrs.evolve(
             caps,
             kernel_version=facts.get("kernel"),
@@ -69,46 +92,12 @@ async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> 
             host_cpu_signature=facts.get("cpu"),
             kvm_supports_nesting=bool(facts.get("nesting")),
         )
-    return caps
+    return ProbeSession(caps, tuple(each for session in sessions for each in session.exchanges))
 
 
-async def _converse(
-    binary: str,
-    accelerators: str,
-    conversation: Generator[list[Command], list[Reply], T],
-    seconds: float,
-) -> T:
-    """Start a process and lead a conversation with it."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *_argv(binary, accelerators, theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                env={
-                    "LC_ALL": "C",
-                    **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                },
-            )
-        except OSError as error:
-            raise ProbeError(
-                f"Failed to start QEMU binary {binary} for probing: {error.strerror}"
-            ) from error
-        theirs.close()
-        session = _Session(binary, process)
-        try:
-            async with asyncio.timeout(seconds):
-                return await session.run(ours, conversation)
-        except TimeoutError as error:
-            raise await session.failed(f"no answer within {seconds:g} s") from error
-        except (QMPError, EOFError, OSError) as error:
-            raise await session.failed(error) from error
-        finally:
-            await session.close()
+def _waiting(sessions: list[_Session]) -> _Session:
+    """Return the session that was being led: the first that has not come to its end."""
+    return next((session for session in sessions if not session.done), sessions[-1])
 
 
 def _argv(binary: str, accelerators: str, descriptor: int) -> list[str]:
@@ -128,25 +117,105 @@ def _argv(binary: str, accelerators: str, descriptor: int) -> list[str]:
 
 
 @final
-class _Session:
-    """One process and what it was asked."""
+class _Client(QMPClient):
+    """A connection that remembers what arrived last and refuses replies beyond all measure."""
 
-    def __init__(self, binary: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self) -> None:
+        super().__init__("probe")
+        # Its own log entries of failures would repeat what the error says.
+        self.logger.disabled = True
+        self.received = 0
+        self._pending_bytes = bytearray()
+        self._last = b""
+
+    @property
+    def tail(self) -> str:
+        """The end of what was read, in one line."""
+        return bytes(self._pending_bytes or self._last)[-_SHOWN:].decode("utf-8", "replace").strip()
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        # QMPClient's own would format each message for its log, also when nobody looks at it:
+        # half as long as everything else takes.
+        return msg
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    async def _readline(self) -> bytes:
+        assert self._reader is not None
+        pending = self._pending_bytes
+        searched = 0
+        while (end := pending.find(b"\n", searched)) < 0:
+            searched = len(pending)
+            if searched > _LONGEST:
+                raise ProtocolError(f"a reply of more than {_LONGEST >> 20} MiB")
+            chunk = await self._reader.read(_CHUNK)
+            self.received += len(chunk)
+            if not chunk:
+                if not pending:
+                    raise EOFError
+                raise ProtocolError("a reply that breaks off")
+            pending += chunk
+        line = bytes(pending[: end + 1])
+        del pending[: end + 1]
+        self._last = line[-_SHOWN:]
+        return line
+
+
+@final
+class _Session:
+    """One process and what it was asked.
+
+    :ivar done: whether it was asked everything.
+    """
+
+    def __init__(
+        self, binary: str, process: asyncio.subprocess.Process, monitor: socket.socket
+    ) -> None:
+        self.exchanges: list[Exchange] = []
+        self.done = False
         self._binary = binary
         self._process = process
+        self._monitor = monitor
         self._waiting = "the greeting"
         self._output = b""
-        self._client = QMPClient("probe")
+        self._client = _Client()
         self._reading = asyncio.create_task(self._read_output())
 
-    async def run(
-        self, monitor: socket.socket, conversation: Generator[list[Command], list[Reply], T]
-    ) -> T:
+    @classmethod
+    async def start(cls, binary: str, accelerators: str) -> _Session:
+        """Start a process.
+
+        :raises ProbeError: when that fails.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *_argv(binary, accelerators, theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    env={
+                        "LC_ALL": "C",
+                        **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                    },
+                )
+            except BaseException as error:
+                ours.close()
+                if not isinstance(error, OSError):
+                    raise
+                raise ProbeError(
+                    f"Failed to start QEMU binary {binary} for probing: {error.strerror}"
+                ) from error
+        return cls(binary, process, ours)
+
+    async def lead(self, conversation: Generator[list[Command], list[Reply], T]) -> T:
         """Connect and lead the conversation to its end."""
-        # The client's own log entries of failures would repeat what the error says.
-        self._client.logger.disabled = True
         try:
-            await self._client.connect(monitor)
+            await self._client.connect(self._monitor)
         except AssertionError as error:
             # qemu.qmp asserts that the connection still stands; nonsense that comes together
             # with the reply of the negotiation has ended it by then.
@@ -155,8 +224,11 @@ class _Session:
             batch = next(conversation)
             while True:
                 self._waiting = ", ".join(dict.fromkeys(c["execute"] for c in batch))
-                batch = conversation.send(await self._execute(batch))
+                replies = await self._execute(batch)
+                self.exchanges += map(Exchange, batch, replies)
+                batch = conversation.send(replies)
         except StopIteration as stop:
+            self.done = True
             return cast("T", stop.value)
 
     async def _execute(self, batch: list[Command]) -> list[Reply]:
@@ -191,11 +263,13 @@ class _Session:
             cause = f"it ended by signal {-status}" if status < 0 else f"it ended with {status}"
         elif isinstance(cause, Exception):
             cause = _describe(lost or cause)
+        tail = self._client.tail
+        read = f"; read {self._client.received} bytes, ending in: {tail}" if tail else ""
         text = self._output.decode("utf-8", "replace").strip()
         wrote = f"; it wrote: {text}" if text else ""
         return ProbeError(
             f"Failed to start QEMU binary {self._binary} for probing: {cause}"
-            f" while waiting for {self._waiting}{wrote}"
+            f" while waiting for {self._waiting}{read}{wrote}"
         )
 
     async def close(self) -> Exception | None:
@@ -215,6 +289,7 @@ class _Session:
         self._reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reading
+        self._monitor.close()
         return lost
 
 

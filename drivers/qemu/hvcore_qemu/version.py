@@ -6,4 +6,4 @@ from typing import Final
 
 #: raised whenever other things are asked of a QEMU or concluded from its answers: what was cached
 #: by another version is asked again
-PROBE_VERSION: Final = "1"
+PROBE_VERSION: Final = "2"
