@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import ClassVar
 from typing import Final
 from typing import TypeAlias
@@ -145,7 +146,7 @@ class IOErrorAction(Labelled):
     REPORT = (2, "report")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Event:
     """Something that happened to a domain.
 
@@ -160,8 +161,25 @@ class Event:
     seq: int = 0
     time: float = 0.0
 
+    # Once for all kinds: what attrs would compile for each is half of this module's import.
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
 
-@attrs.frozen(kw_only=True)
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        names = (attribute.name for attribute in attrs.fields(type(self)))
+        shown = (f"{name}={value!r}" for name, value in zip(names, self._values(), strict=True))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, attribute.name) for attribute in attrs.fields(type(self)))
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class LifecycleEvent(Event):
     """An event of libvirt's type ``lifecycle``."""
 
@@ -170,7 +188,7 @@ class LifecycleEvent(Event):
     """``virDomainEventType``."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Defined(LifecycleEvent):
     """The persistent definition was added or replaced."""
 
@@ -178,7 +196,7 @@ class Defined(LifecycleEvent):
     reason: DefinedDetail
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Undefined(LifecycleEvent):
     """The persistent definition was removed."""
 
@@ -186,7 +204,7 @@ class Undefined(LifecycleEvent):
     reason: UndefinedDetail = UndefinedDetail.REMOVED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Started(LifecycleEvent):
     """The domain has a virtual machine."""
 
@@ -194,7 +212,7 @@ class Started(LifecycleEvent):
     reason: StartedDetail = StartedDetail.BOOTED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Suspended(LifecycleEvent):
     """The virtual CPUs stopped."""
 
@@ -202,7 +220,7 @@ class Suspended(LifecycleEvent):
     reason: SuspendedDetail = SuspendedDetail.PAUSED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Resumed(LifecycleEvent):
     """The virtual CPUs run again."""
 
@@ -210,7 +228,7 @@ class Resumed(LifecycleEvent):
     reason: ResumedDetail = ResumedDetail.UNPAUSED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Stopped(LifecycleEvent):
     """The virtual machine is gone."""
 
@@ -218,7 +236,7 @@ class Stopped(LifecycleEvent):
     reason: StoppedDetail
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Shutdown(LifecycleEvent):
     """The guest finished; its virtual machine is about to go."""
 
@@ -226,7 +244,7 @@ class Shutdown(LifecycleEvent):
     reason: ShutdownDetail = ShutdownDetail.FINISHED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class PMSuspended(LifecycleEvent):
     """The guest suspended itself."""
 
@@ -234,7 +252,7 @@ class PMSuspended(LifecycleEvent):
     reason: PMSuspendedDetail = PMSuspendedDetail.MEMORY
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Crashed(LifecycleEvent):
     """The guest's kernel panicked."""
 
@@ -242,14 +260,14 @@ class Crashed(LifecycleEvent):
     reason: CrashedDetail = CrashedDetail.PANICKED
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Rebooted(Event):
     """The guest was reset, by itself or from outside."""
 
     kind: ClassVar[str] = "reboot"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RtcChanged(Event):
     """The guest set its clock.
 
@@ -260,7 +278,7 @@ class RtcChanged(Event):
     offset: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WatchdogFired(Event):
     """The guest's watchdog expired."""
 
@@ -268,7 +286,7 @@ class WatchdogFired(Event):
     action: WatchdogAction
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class IOError(Event):  # noqa: A001 - libvirt's name; used qualified, and the builtin is only an alias of OSError
     """A disk request failed on the host.
 
@@ -284,14 +302,14 @@ class IOError(Event):  # noqa: A001 - libvirt's name; used qualified, and the bu
     reason: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class PMWakeup(Event):
     """The guest woke up."""
 
     kind: ClassVar[str] = "pm-wakeup"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class BalloonChanged(Event):
     """The balloon moved.
 
@@ -302,7 +320,7 @@ class BalloonChanged(Event):
     actual: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TrayMoved(Event):
     """The guest opened or closed the tray of a removable drive."""
 
@@ -311,7 +329,7 @@ class TrayMoved(Event):
     opened: bool
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DeviceAdded(Event):
     """A device was plugged in."""
 
@@ -319,7 +337,7 @@ class DeviceAdded(Event):
     alias: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DeviceRemoved(Event):
     """The guest let a device go."""
 
@@ -327,7 +345,7 @@ class DeviceRemoved(Event):
     alias: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DeviceRemovalFailed(Event):
     """The guest refused to let a device go."""
 

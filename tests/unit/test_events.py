@@ -94,3 +94,13 @@ def test_numbers_and_texts_are_libvirts(event, number, detail, text):
         detail,
         text,
     )
+
+
+def test_events_are_equal_when_kind_and_contents_are():
+    crashed = events.Stopped(domain=VM, reason=events.StoppedDetail.CRASHED)
+    assert crashed == events.Stopped(domain=VM, reason=events.StoppedDetail.CRASHED)
+    assert crashed != events.Stopped(domain=VM, reason=events.StoppedDetail.SHUTDOWN)
+    assert crashed != events.Stopped(domain=OTHER, reason=events.StoppedDetail.CRASHED)
+    assert events.PMWakeup(domain=VM) != events.Rebooted(domain=VM)
+    assert len({events.PMWakeup(domain=VM), events.PMWakeup(domain=VM)}) == 1
+    assert repr(events.PMWakeup(domain=VM)).startswith("PMWakeup(domain=DomainRef(name='vm', ")

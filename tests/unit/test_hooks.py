@@ -48,6 +48,34 @@ def define(registry, **context):
     return Pipeline(registry).define(DOCUMENT, Context(registry=registry, **context))
 
 
+def test_elements_can_be_added_when_the_first_document_is_looked_at():
+    asked = []
+
+    def add(registry):
+        asked.append(registry)
+        registry.add_element(Magic)
+
+    registry = registry_with(hv_register=lambda registry: registry.add_later(add))
+    assert not asked
+    watchdog = Pipeline(registry).parse(DOCUMENT).devices.watchdogs[0]
+    assert Magic.of(watchdog).n == "1"
+    assert not Pipeline(registry).parse(DOCUMENT).devices.watchdogs[0].unclaimed
+    assert asked == [registry]
+
+
+def test_a_definition_remembers_for_what_its_addresses_were_assigned():
+    registry = registry_with()
+    caps = object()
+
+    def define(**context):
+        pipeline = Pipeline(registry, assign=lambda domain, ctx: [])
+        return pipeline.define(DOCUMENT, Context(registry=registry, caps=caps, **context))
+
+    assert define(abi_update=True).placed_for is caps
+    # Only a new domain gets all addresses there are.
+    assert define(abi_update=False).placed_for is None
+
+
 def test_register_is_called_once_with_the_registry():
     seen = []
 

@@ -8,7 +8,6 @@ in libvirt's words, with the file and the line.
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -202,6 +201,8 @@ def parse(text: str, file: str) -> Settings:
     """
     if not file.endswith(".toml"):
         return Settings(file, _Reader(text, file).settings())
+    import tomllib  # noqa: PLC0415 - every qemu URI reads settings, and few of them are TOML
+
     try:
         return Settings(file, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
