@@ -22,6 +22,7 @@ from hvcore.model.devices.base import VirtioMmioAddress
 from hvcore.model.devices.controller import Controller
 from hvcore.pipeline import Pipeline
 from hvcore.registry import Registry
+from hvcore.xml.context import FormatContext
 from hvcore_qemu import addresses
 
 QEMU = frozenset(
@@ -649,3 +650,16 @@ def test_ich9_sound_is_where_real_hardware_has_it():
     devices = assigned("q35", "<sound model='ich9'/><sound model='ich9'/>")
     assert place(devices.sounds[0]) == "0:1b.0"
     assert place(devices.sounds[1]) != "0:1b.0"
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+def test_a_second_assignment_finds_nothing_to_do(machine):
+    # A start relies on it: what was just defined is not assigned again.
+    disks = VIRTIO_DISKS if machine in ROOTS else ""
+    usb = ICH9 if machine in ("pc", "q35") else ""
+    domain = parse(machine, f"{disks}{usb}<input type='tablet' bus='virtio'/>" if disks else "")
+    written = [
+        REGISTRY.binding.format(assign(domain), FormatContext(inactive=False)) for _ in range(2)
+    ]
+    assert written[0] == written[1]
+    assert ("<address type='pci'" in written[0]) == bool(disks)
