@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
@@ -41,3 +44,20 @@ def test_on_the_test_driver():
         "destroyed: shut off (destroyed)",
     )
     assert "\x1b" not in text
+
+
+@pytest.mark.qemu
+def test_on_qemu(qemu):
+    text = run("--driver", "qemu")
+    in_order(
+        text,
+        "connected to qemu:///embed?root=",
+        "+ ",
+        "<controller type='pci' index='0' model='pcie-root'/>",
+        "started: running (booted)",
+        "destroyed: shut off (destroyed)",
+    )
+    shown = text.partition("3. What would be started")[2].partition("4. Its life")[0]
+    command = shlex.split("\n".join(shown.splitlines()[1:]))
+    assert "-name" in command
+    assert any(word.startswith("guest=demo") for word in command)
