@@ -367,11 +367,6 @@ class Hostdev(Device):
         """The PCI device of the host, if it is one."""
         return self.source.address if isinstance(self.source, PciSource) else None
 
-    @property
-    def is_iscsi(self) -> bool:
-        """Whether QEMU itself talks to the server that has the device."""
-        return isinstance(self.source, ScsiSource) and self.source.protocol == "iscsi"
-
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Check what libvirt's parser checks, and forget what it does not read for the type."""
         if (self.type in SUBSYSTEM) != (self.mode == "subsystem"):
