@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
+import sys
+import time
 
 import pytest
 
@@ -126,3 +129,70 @@ def test_relative_and_absolute_paths_are_one_binary(cache, binary, monkeypatch):
     cache.forget(binary)
     assert cache.load("qemu") is None
     cache.forget(binary)
+
+
+# -- participants and the lock --------------------------------------------------------------------
+
+
+def test_programs_with_other_participants_keep_their_own(tmp_path, binary):
+    one, two, again = (
+        ProbeCache(tmp_path, version="1", participants=names)
+        for names in (["a", "b"], ["a"], ["b", "a"])
+    )
+    one.store(one.key(binary), SECTIONS)
+    assert two.load(binary) is None
+    assert again.load(binary) is not None
+
+
+async def test_the_lock_keeps_others_waiting(cache, binary):
+    order = []
+
+    async def use(name, pause):
+        async with cache.lock(binary, seconds=20):
+            order.append(f"{name} in")
+            await asyncio.sleep(pause)
+            order.append(f"{name} out")
+
+    first = asyncio.create_task(use("first", 0.2))
+    await asyncio.sleep(0.05)
+    await asyncio.gather(first, use("second", 0))
+    assert order == ["first in", "first out", "second in", "second out"]
+
+
+async def test_a_lock_held_for_too_long_is_no_obstacle(cache, binary):
+    async with cache.lock(binary, seconds=20):
+        async with cache.lock(binary, seconds=0.1):
+            pass
+        waiting = asyncio.create_task(cache.lock(binary, seconds=20).__aenter__())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    # Whoever gave up waiting lets go of it as soon as it comes.
+    before = time.monotonic()
+    async with cache.lock(binary, seconds=20):
+        assert time.monotonic() - before < 10
+
+
+async def test_the_lock_ends_with_its_holder(cache, binary):
+    program = (
+        "import asyncio, os, sys\n"
+        "from hvcore.probecache import ProbeCache\n"
+        "async def main():\n"
+        "    async with ProbeCache(sys.argv[1], version='1').lock(sys.argv[2], seconds=9):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(cache.directory), str(binary)
+    )
+    assert await process.wait() == -9
+    before = time.monotonic()
+    async with cache.lock(binary, seconds=20):
+        assert time.monotonic() - before < 10
+
+
+async def test_a_lock_without_a_place_is_no_obstacle(tmp_path, binary):
+    (tmp_path / "file").write_text("")
+    async with ProbeCache(tmp_path / "file" / "cache", version="1").lock(binary, seconds=20):
+        pass

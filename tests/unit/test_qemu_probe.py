@@ -16,6 +16,7 @@ from hvcore.errors import ProbeError
 from hvcore_qemu.capabilities import QemuCapabilities
 from hvcore_qemu.detect import ask
 from hvcore_qemu.detect import ask_tcg
+from hvcore_qemu.probe import TIMEOUT
 from hvcore_qemu.probe import cache_at
 from hvcore_qemu.probe import cached
 from hvcore_qemu.probe import check_executable
@@ -267,6 +268,56 @@ async def test_garbage_at_once_after_the_negotiation_is_shown(tmp_path):
     assert "[ 1, 2 ]" in await failure(path)
 
 
+#: a reply of which the end never comes
+HALF = 'os.read(FD, 64)\nos.write(FD, b\'{"return": {"qemu": {"maj\')\n'
+
+BROKEN = {
+    "hangs": (NEGOTIATED + "time.sleep(60)", ["no answer within 2 s", "query-version", "__qmp"]),
+    "stops in a reply": (
+        NEGOTIATED + HALF + "time.sleep(60)",
+        ["no answer within 2 s", "query-version", '{"return": {"qemu": {"maj'],
+    ),
+    "closes in a reply": (
+        NEGOTIATED + HALF + "time.sleep(0.2)\nos.close(FD)\ntime.sleep(60)",
+        ["a reply that breaks off", "query-version", '{"return": {"qemu": {"maj'],
+    ),
+    "crashes": (NEGOTIATED + "os.read(FD, 64)\nos.abort()", ["signal 6", "query-version"]),
+    "prints garbage": (
+        "os.write(FD, b'\\xff\\x00garbage\\n')\ntime.sleep(60)",
+        ["the greeting", "garbage"],
+    ),
+    "sends 100 MB": (
+        NEGOTIATED
+        + 'os.read(FD, 64)\nos.write(FD, b\'{"return": "\')\n'
+        + "for _ in range(100): os.write(FD, b'y' * 1000000)\n",
+        ["a reply of more than 32 MiB", "query-version", "yyyy"],
+    ),
+    "is no program": (None, ["Exec format error"]),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), BROKEN.values(), ids=BROKEN)
+async def test_broken_binaries_are_reported_and_not_remembered(tmp_path, body, words):
+    path = script(tmp_path, body or "")
+    if body is None:
+        path.write_text("text")
+    cache = cache_at(tmp_path / "cache")
+    started = time.monotonic()
+    with pytest.raises(ProbeError) as caught:
+        # The machine may be slow, the megabytes many; those that hang have less time.
+        await probe_binary(path, cache=cache, timeout=2 if "2 s" in words[0] else TIMEOUT)
+    assert time.monotonic() - started < 30
+    for word in (str(path), *words):
+        assert word in caught.value.message
+    assert len(caught.value.message) < 1500
+    assert cached(path, cache) is None
+    assert list(cache.directory.glob("*.probe")) == []
+
+
+def test_all_of_it_ends_within_thirty_seconds():
+    assert TIMEOUT <= 25  # and a few for ending the processes
+
+
 async def test_endless_output_is_cut(tmp_path):
     path = script(tmp_path, "for _ in range(2000): sys.stdout.write('y' * 1000)\nsys.exit(1)")
     assert len(await failure(path)) < 5000
@@ -334,6 +385,59 @@ async def test_installed_qemu(tmp_path):
     assert again == caps
     assert await probe_binary(QEMU, cache=cache) == caps
     assert QemuCapabilities.load(caps.to_xml().encode()) == caps
+
+
+def counted(tmp_path, started):
+    """Return a QEMU that notes each start of the kind of which every probe has one."""
+    path = tmp_path / "qemu"
+    path.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *kvm:tcg*) echo >> {started};; esac\n'
+        f'exec {QEMU} "$@"\n'
+    )  # fmt: skip
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(QEMU is None, reason="no qemu-system-x86_64 is installed")
+async def test_tasks_that_want_the_same_ask_once(tmp_path):
+    path = counted(tmp_path, tmp_path / "started")
+    cache = cache_at(tmp_path / "cache")
+    found = await asyncio.gather(*(probe_binary(path, cache=cache) for _ in range(3)))
+    assert found[0] == found[1] == found[2]
+    assert (tmp_path / "started").read_text() == "\n"
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(QEMU is None, reason="no qemu-system-x86_64 is installed")
+async def test_processes_that_want_the_same_ask_once(tmp_path):
+    path = counted(tmp_path, tmp_path / "started")
+    program = (
+        "import asyncio, sys\n"
+        "from hvcore_qemu.probe import cache_at, probe_binary\n"
+        "print(asyncio.run(probe_binary(sys.argv[1], cache=cache_at(sys.argv[2]))).version)\n"
+    )
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, path, tmp_path / "cache", stdout=asyncio.subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    said = [(await process.communicate())[0] for process in processes]
+    assert said[0] == said[1] != b""
+    assert (tmp_path / "started").read_text() == "\n"
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(QEMU is None, reason="no qemu-system-x86_64 is installed")
+@pytest.mark.parametrize("name", ["LD_LIBRARY_PATH", "QEMU_MODULE_DIR"])
+async def test_another_environment_is_asked_again(tmp_path, monkeypatch, name):
+    assert QEMU is not None
+    cache = cache_at(tmp_path / "cache")
+    await probe_binary(QEMU, cache=cache)
+    monkeypatch.setenv(name, str(tmp_path))
+    assert cached(QEMU, cache) is None
 
 
 @pytest.mark.qemu

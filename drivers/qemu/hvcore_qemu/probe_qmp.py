@@ -118,13 +118,17 @@ def _argv(binary: str, accelerators: str, descriptor: int) -> list[str]:
 
 @final
 class _Client(QMPClient):
-    """A connection that remembers what arrived last and refuses replies beyond all measure."""
+    """A connection that remembers what arrived last and refuses replies beyond all measure.
+
+    :ivar fault: why it broke the conversation off, if it did.
+    """
 
     def __init__(self) -> None:
         super().__init__("probe")
         # Its own log entries of failures would repeat what the error says.
         self.logger.disabled = True
         self.received = 0
+        self.fault: str | None = None
         self._pending_bytes = bytearray()
         self._last = b""
 
@@ -148,18 +152,26 @@ class _Client(QMPClient):
         while (end := pending.find(b"\n", searched)) < 0:
             searched = len(pending)
             if searched > _LONGEST:
-                raise ProtocolError(f"a reply of more than {_LONGEST >> 20} MiB")
-            chunk = await self._reader.read(_CHUNK)
+                raise self._refuse(f"a reply of more than {_LONGEST >> 20} MiB")
+            try:
+                chunk = await self._reader.read(_CHUNK)
+            except ConnectionError:
+                # Closed by someone who had not read all that was sent; closed all the same.
+                chunk = b""
             self.received += len(chunk)
             if not chunk:
                 if not pending:
                     raise EOFError
-                raise ProtocolError("a reply that breaks off")
+                raise self._refuse("a reply that breaks off")
             pending += chunk
         line = bytes(pending[: end + 1])
         del pending[: end + 1]
         self._last = line[-_SHOWN:]
         return line
+
+    def _refuse(self, fault: str) -> ProtocolError:
+        self.fault = fault
+        return ProtocolError(fault)
 
 
 @final
@@ -259,7 +271,10 @@ class _Session:
                 await self._process.wait()
         status = self._process.returncode
         lost = await self.close()
-        if status is not None:
+        if self._client.fault is not None:
+            # A process that is not listened to may end for that reason alone.
+            cause = self._client.fault
+        elif status is not None:
             cause = f"it ended by signal {-status}" if status < 0 else f"it ended with {status}"
         elif isinstance(cause, Exception):
             cause = _describe(lost or cause)
