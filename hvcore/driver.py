@@ -224,6 +224,7 @@ class Driver(abc.ABC):
         self.reports = setup.reports
         self.directory = setup.directory
         self._reader: Pipeline | None = None
+        self._host: HostInfo | None = None
 
     # -- what every driver has ----------------------------------------------------------
 
@@ -256,10 +257,12 @@ class Driver(abc.ABC):
         """
 
     def host(self) -> HostInfo:
-        """Return what the host is."""
-        from hvcore.hostinfo import HostInfo  # noqa: PLC0415 - only who asks pays for reading /sys
+        """Return what the host is, as it was when first asked."""
+        if self._host is None:
+            from hvcore.hostinfo import HostInfo  # noqa: PLC0415 - reading /sys takes a while
 
-        return HostInfo.from_system()
+            self._host = HostInfo.from_system()
+        return self._host
 
     def defaults(self) -> tuple[tuple[str, bool], ...]:
         """Return documents of domains that exist from the beginning, and whether each runs."""

@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from hvcore.domaincaps import DomainCapabilities
     from hvcore.driver import Record
     from hvcore.driver import Setup
-    from hvcore.hostinfo import HostInfo
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
@@ -129,7 +128,6 @@ class QemuDriver(Driver):
         self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
         self._programs: dict[str, tuple[float, str | None]] = {}
         self._pipeline: Pipeline | None = None
-        self._host: HostInfo | None = None
 
     @classmethod
     def check_uri(cls, uri: Uri) -> None:
@@ -175,12 +173,6 @@ class QemuDriver(Driver):
             abi_update=new,
             find_program=self._find_program,
         )
-
-    def host(self) -> HostInfo:
-        """Return what the host is, as it was when first asked."""
-        if self._host is None:
-            self._host = super().host()
-        return self._host
 
     async def qemu_capabilities(self, domain: Domain) -> QemuCapabilities:
         """Return what the emulator of a document can do.
