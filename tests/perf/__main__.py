@@ -32,6 +32,7 @@ from hvcore.registry import Registry
 from hvcore.xml.context import FormatContext
 from tests.perf import documents
 from tests.perf import floor
+from tests.perf import probing
 
 DOCUMENTS: Final[dict[str, Callable[..., str]]] = {
     "minimal": documents.minimal,
@@ -289,6 +290,10 @@ def report(stages: dict[str, Any], qemu: dict[str, Any] | None, other: dict[str,
             f"{name:<10}{_us(ours):>14}{_us(bottom):>13}{_ratio(ours, bottom):>8}"
             f"{_us(their):>13}{_ratio(ours, their):>8}"
         )
+    probe = qemu["probe"]
+    times = f"{_us(probe['cold']):>14}{_us(probe['floor']):>13}"
+    print(f"{'probe':<10}{times}{_ratio(probe['cold'], probe['floor']):>8}")
+    print(f"{'  cached':<10}{_us(probe['warm']):>14}")
     for name, error in other["errors"].items():
         print(f"libvirt's {name} driver could not be measured: {error}")
 
@@ -301,15 +306,17 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=15, help="guests to start and destroy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args()
-    has_qemu = shutil.which("qemu-system-x86_64") is not None
+    binary = shutil.which("qemu-system-x86_64")
     qemu: dict[str, Any] | None = None
     other: dict[str, Any] = {"native": {}}
     with tempfile.TemporaryDirectory(prefix="hvb") as scratch, Libvirt() as libvirt:
         stages, shown = in_process(options.rounds, options.batches, libvirt)
-        if has_qemu:
+        if binary is not None:
+            root = Path(scratch)
             qemu, other = asyncio.run(
-                with_qemu(options.rounds, options.batches, options.starts, Path(scratch), libvirt)
+                with_qemu(options.rounds, options.batches, options.starts, root, libvirt)
             )
+            qemu["probe"] = probing.measure(binary, options.starts, root)
         other |= {"version": libvirt.version, "errors": libvirt.errors, "test": shown}
     report(stages, qemu, other)
     if options.json is not None:

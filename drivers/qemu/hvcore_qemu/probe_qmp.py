@@ -100,7 +100,12 @@ def _waiting(sessions: list[_Session]) -> _Session:
     return next((session for session in sessions if not session.done), sessions[-1])
 
 
-def _argv(binary: str, accelerators: str, descriptor: int) -> list[str]:
+def arguments(binary: str, accelerators: str, descriptor: int) -> list[str]:
+    """Return the command line of a process that can be asked.
+
+    :param accelerators: in the order in which the binary is to try them, with colons.
+    :param descriptor: of its monitor's socket.
+    """
     return [
         binary,
         "-S",
@@ -204,7 +209,7 @@ class _Session:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *_argv(binary, accelerators, theirs.fileno()),
+                    *arguments(binary, accelerators, theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
