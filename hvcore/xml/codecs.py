@@ -181,9 +181,13 @@ def INTEGER(  # noqa: N802
 
     write = (lambda value: format(value, form)) if form else None
     if base == 10:
-        rng = f'<data type="integer"><param name="minInclusive">{low}</param></data>'
+        rng = (
+            f'<data type="integer"><param name="minInclusive">{low}</param>'
+            f'<param name="maxInclusive">{high}</param></data>'
+        )
     else:
-        rng = '<data type="string"><param name="pattern">(0x)?[0-9a-fA-F]+</param></data>'
+        sign = "[-]?" if low < 0 else ""
+        rng = f'<data type="string"><param name="pattern">{sign}(0[xX])?[0-9a-fA-F]+</param></data>'
     return Codec(
         "integer",
         convert=convert,
