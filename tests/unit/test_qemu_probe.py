@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -313,6 +315,14 @@ async def test_broken_binaries_are_reported_and_not_remembered(tmp_path, body, w
     assert len(caught.value.message) < 1500
     assert cached(path, cache) is None
     assert list(cache.directory.glob("*.probe")) == []
+
+
+async def test_no_descriptors_left_is_a_reason_too(tmp_path, monkeypatch):
+    def exhausted():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socketpair", exhausted)
+    assert "Too many open files" in await failure(script(tmp_path, ""))
 
 
 def test_all_of_it_ends_within_thirty_seconds():

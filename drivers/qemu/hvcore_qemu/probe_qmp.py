@@ -79,9 +79,9 @@ async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> 
                     sessions.append(await _Session.start(binary, "tcg"))
                 caps = await sessions[1].lead(ask_tcg(caps))
     except TimeoutError as error:
-        raise await _waiting(sessions).failed(f"no answer within {seconds:g} s") from error
+        raise await _failure(binary, sessions, f"no answer within {seconds:g} s") from error
     except (QMPError, EOFError, OSError) as error:
-        raise await _waiting(sessions).failed(error) from error
+        raise await _failure(binary, sessions, error) from error
     finally:
         await asyncio.gather(*(session.close() for session in sessions))
     if "kvm" in caps.names:
@@ -95,9 +95,12 @@ async def interrogate(binary: str, facts: Mapping[str, Any], seconds: float) -> 
     return ProbeSession(caps, tuple(each for session in sessions for each in session.exchanges))
 
 
-def _waiting(sessions: list[_Session]) -> _Session:
-    """Return the session that was being led: the first that has not come to its end."""
-    return next((session for session in sessions if not session.done), sessions[-1])
+async def _failure(binary: str, sessions: list[_Session], cause: str | Exception) -> ProbeError:
+    """Return the error of the session that was being led: the first that is not at its end."""
+    for session in sessions:
+        if not session.done:
+            return await session.failed(cause)
+    return ProbeError(f"Failed to start QEMU binary {binary} for probing: {cause}")
 
 
 def arguments(binary: str, accelerators: str, descriptor: int) -> list[str]:
