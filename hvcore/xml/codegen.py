@@ -8,6 +8,7 @@ same declarations slowly and must agree.
 
 from __future__ import annotations
 
+import itertools
 import linecache
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -84,6 +85,20 @@ class Node:
         return (*names, *(e.spec.tag for e in self.extensions))
 
 
+def place_of(extension: type[Element]) -> str | None:
+    """Return the wrapper path of an extension that only adds attributes; None for other ones.
+
+    :raises TypeError: when it has anything else, or attributes in several places.
+    """
+    if extension.spec.tag:
+        return None
+    fields = [spec for _, spec in fields_of(extension)]
+    places = {"/".join(spec.steps) for spec in fields}
+    if len(places) != 1 or any(spec.kind != "attr" for spec in fields):
+        raise TypeError(f"{extension.__qualname__} must add attributes to one element")
+    return places.pop()
+
+
 def tree(cls: type[Element]) -> Node:
     """Return the declarations of ``cls`` arranged as elements."""
     root = Node("", "")
@@ -121,6 +136,10 @@ class Binding:
     def extensions(self, cls: type[Element]) -> list[type[Element]]:
         """Return the extensions of ``cls``, in registration order."""
         return [e for base in cls.__mro__ for e in self._extensions.get(base, ())]
+
+    def inline(self, cls: type[Element], path: str) -> list[type[Element]]:
+        """Return the extensions that add attributes to the wrapper ``path`` of ``cls``."""
+        return [e for e in self.extensions(cls) if place_of(e) == path]
 
     def parser(self, cls: type[Element]) -> Callable[[XmlElement, ParseContext], Any]:
         """Return the compiled parser of ``cls``."""
@@ -229,7 +248,7 @@ class _ParserSource(_Source):
         self, depth: int, node: Node, el: str, extensions: Iterable[type[Element]] = ()
     ) -> None:
         """Write the parsing of one element whose variable is ``el``."""
-        inline = [e for e in extensions if not e.spec.tag]
+        inline = self.binding.inline(self.cls, node.path)
         node.extensions = [e for e in extensions if e.spec.tag]
         attributes = self.variable("d")
         selector = self.cls.selector if node is self.tree else None
@@ -445,7 +464,9 @@ class _ParserSource(_Source):
         parse = self.late(self.binding.parser, extension)
         self.names.setdefault("inline_element", _inline_element)
         self.put(depth, f"if not {own}.isdisjoint({attributes}):")
-        self.put(depth + 1, f"{parse}(inline_element({el}, {attributes}, {own}), ctx).attach(o)")
+        depths = {len(f.steps) for _, f in fields_of(extension)}
+        stand_in = f"inline_element({el}, {attributes}, {own}, {max(depths)})"
+        self.put(depth + 1, f"{parse}({stand_in}, ctx).attach(o)")
 
 
 def _refuse_choice(
@@ -459,11 +480,21 @@ def _refuse_choice(
         ctx.refused_attribute(element, named, value, None)
 
 
-def _inline_element(element: XmlElement, attributes: dict[str, str], own: set[str]) -> XmlElement:
-    """Return a stand-in for ``element`` that has only the attributes an extension claims."""
+def _inline_element(
+    element: XmlElement, attributes: dict[str, str], own: set[str], depth: int
+) -> XmlElement:
+    """Return a stand-in for ``element`` that has only the attributes an extension claims.
+
+    :param depth: how many of the elements around it the stand-in has as well.
+    """
     claimed = {name: attributes.pop(name) for name in list(attributes) if name in own}
     stand_in = element.makeelement(element.tag, claimed)
     stand_in.sourceline = element.sourceline
+    for around in itertools.islice(element.iterancestors(), depth):
+        outer = around.makeelement(around.tag, {})
+        outer.sourceline = around.sourceline
+        outer.append(stand_in)
+        stand_in = outer
     return stand_in
 
 
@@ -500,8 +531,7 @@ class _FormatterSource(_Source):
             self.put(depth, f"{attributes} = ''")
         for name, spec in node.attributes:
             self.attribute(depth, name, spec, attributes)
-        inline = [e for e in extensions if not e.spec.tag]
-        for extension in inline:
+        for extension in self.binding.inline(self.cls, node.path):
             self.inline(depth, extension, attributes)
         self.put(depth, f"if r is not None: {attributes} += extra_attributes(o, {node.path!r})")
         if root and hasattr(self.cls, "namespaces_here"):

@@ -316,8 +316,8 @@ def custom(codec: CustomCodec, *, wrapper: str = "", default: Any = None, doc: s
 class ElementSpec:
     """What :func:`element` was told about a class.
 
-    :param tag: the element's name; the empty string makes the fields those of the element that
-        ``extends`` names (an attribute or child added to it).
+    :param tag: the element's name; the empty string makes the fields attributes of the element
+        that ``extends`` names, or of one of its wrappers (``acpi/@nodeset``).
     :param extends: the class this one is an extension of.
     :param after: name of the sibling element after which an extension is written.
     :param many: whether an extension may be repeated.

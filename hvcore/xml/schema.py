@@ -16,6 +16,7 @@ import attrs
 
 from hvcore.model.types import NodeSet
 from hvcore.xml.codegen import Node
+from hvcore.xml.codegen import place_of
 from hvcore.xml.codegen import tree
 from hvcore.xml.fields import NAMESPACES
 from hvcore.xml.fields import Element
@@ -81,14 +82,19 @@ class _RelaxNg:
         return f'<ref name="{name}"/>'
 
     def content(self, node: Node, extensions: Iterable[type[Element]] = ()) -> str:
-        """Return the pattern of what stands inside an element."""
+        """Return the pattern of what stands inside an element.
+
+        :param extensions: all those of the class that the element, or a wrapper, belongs to.
+        """
+        extensions = tuple(extensions)
         parts = [self.attribute(spec) for _, spec in node.attributes]
-        parts += [self.part(part) for part in node.parts]
+        parts += [self.part(part, extensions) for part in node.parts]
         for extension in extensions:
-            inner = self.reference(extension)
-            if extension.spec.tag:
-                inner = f"<zeroOrMore>{_named(extension.spec.tag, inner)}</zeroOrMore>"
-            parts.append(inner)
+            if place_of(extension) == node.path:
+                parts += [self.attribute(spec) for _, spec in fields_of(extension)]
+            elif extension.spec.tag and not node.path:
+                inner = _named(extension.spec.tag, self.reference(extension))
+                parts.append(f"<zeroOrMore>{inner}</zeroOrMore>")
         if node.text is not None and node.text[1].kind != "flag":
             spec = node.text[1]
             if spec.kind == "scaled":
@@ -106,11 +112,13 @@ class _RelaxNg:
         pattern = f'<attribute name="{spec.attribute}">{spec.codec.rng}</attribute>'
         return _optional(pattern, wanted=not spec.required)
 
-    def part(self, part: Node | tuple[str, FieldSpec]) -> str:
+    def part(
+        self, part: Node | tuple[str, FieldSpec], extensions: Iterable[type[Element]] = ()
+    ) -> str:
         """Return the pattern of a wrapper or of a child field."""
         if isinstance(part, Node):
             required = part.text is not None and part.text[1].required
-            return _optional(_named(part.tag, self.content(part)), wanted=not required)
+            return _optional(_named(part.tag, self.content(part, extensions)), wanted=not required)
         spec = part[1]
         if spec.kind == "custom":
             assert spec.custom is not None

@@ -112,6 +112,11 @@ class Weight(Element):
     grams: int | None = attr("@grams", UINT)
 
 
+@element("", extends=Thing)
+class Seal(Element):
+    seals: int | None = attr("auth/@seals", UINT)
+
+
 DOCUMENT = """\
 <thing type='net' colour='red' count='3' grams='9'>
   <auth user='u' seen='1'/>
@@ -139,7 +144,7 @@ DOCUMENT = """\
 
 @pytest.fixture(scope="module")
 def binding():
-    return Binding([Sticker, Weight])
+    return Binding([Sticker, Weight, Seal])
 
 
 def parse(binding, xml, *, strict=False):
@@ -362,3 +367,42 @@ def test_the_domain_has_schemas_and_a_reference():
     rows = {(row.element, row.path) for row in reference(Domain)}
     assert ("memballoon", "@model") in rows
     assert ("domain", "name") in rows
+
+
+def test_an_extension_may_add_attributes_to_a_wrapper(binding):
+    text = "<thing type='file' count='1'>\n  <auth user='u' seals='2'/>\n</thing>\n"
+    thing, issues = parse(binding, text, strict=True)
+    assert (issues, thing.user, Seal.of(thing)) == ([], "u", Seal(seals=2))
+    assert binding.format(thing, FormatContext()) == text
+    assert Seal.of(binding.clone(thing)) == Seal(seals=2)
+    alone = "<thing type='file' count='1'>\n  <auth seals='3'/>\n</thing>\n"
+    thing, issues = parse(binding, alone, strict=True)
+    assert (issues, thing.user) == ([], None)
+    assert binding.format(thing, FormatContext()) == alone
+
+
+def test_a_refused_attribute_of_a_wrapper_has_its_line(binding):
+    _, issues = parse(binding, "<thing type='file' count='1'>\n\n<auth seals='x'/></thing>")
+    assert [(str(issue).split(".")[0], issue.line) for issue in issues] == [
+        ("XML error: Invalid value for attribute 'seals' in element 'auth': 'x'", 3)
+    ]
+
+
+def test_an_extension_without_a_tag_has_attributes_of_one_element_only():
+    @element("", extends=Thing)
+    class Scattered(Element):
+        here: str | None = attr("@here")
+        there: str | None = attr("auth/@there")
+
+    with pytest.raises(TypeError, match="must add attributes to one element"):
+        parse(Binding([Scattered]), "<thing type='file'/>")
+
+
+def test_the_schema_has_attributes_that_extensions_add(binding):
+    schema = etree.RelaxNG(etree.fromstring(relax_ng(binding, Thing)))
+    assert schema.validate(
+        etree.fromstring("<thing type='file' count='1' grams='1'><auth seals='1'/></thing>")
+    )
+    assert not schema.validate(
+        etree.fromstring("<thing type='file' count='1'><auth grams='1'/></thing>")
+    )
