@@ -48,18 +48,24 @@ class Hotplug:
 
 @attrs.frozen
 class Lowering:
-    """What one driver makes of a feature."""
+    """What one driver makes of a feature.
+
+    :ivar after: whether it comes behind the device it belongs to, not before it.
+    :ivar lacking: what is said where a capability is missing; None for the usual.
+    """
 
     driver: str
-    function: Callable[..., Any]
+    function: Callable[..., Iterable[Issue] | None]
     requires: frozenset[str]
     hotplug: Hotplug
+    after: bool = False
+    lacking: str | None = None
 
 
 class Feature:
     """One feature and all that is known of it.
 
-    :param name: for messages and the feature table, such as ``acpi-generic-initiator``.
+    :param name: for messages and the feature table, such as ``mdev-display``.
     :param element: the extension class that carries it in the document.
     """
 
@@ -83,17 +89,29 @@ class Feature:
         return rule
 
     def lower(
-        self, driver: str, *, requires: Iterable[str] = (), hotplug: Hotplug
+        self,
+        driver: str,
+        *,
+        requires: Iterable[str] = (),
+        hotplug: Hotplug,
+        after: bool = False,
+        lacking: str | None = None,
     ) -> Callable[[_F], _F]:
         """Teach ``driver`` the feature: ``function(domain, owner, extension, target)``.
+
+        It may return issues that only show at a start, which is refused then.
 
         :param driver: name of the driver, whose documentation says what ``target`` is.
         :param requires: capability names without which the feature is refused.
         :param hotplug: whether it can be added to a running guest.
+        :param after: add to the guest behind the device, where the order counts.
+        :param lacking: what to say where a capability is missing, if libvirt has words for it.
         """
 
         def add(function: _F) -> _F:
-            self.lowerings[driver] = Lowering(driver, function, frozenset(requires), hotplug)
+            self.lowerings[driver] = Lowering(
+                driver, function, frozenset(requires), hotplug, after, lacking
+            )
             return function
 
         return add
@@ -121,7 +139,7 @@ class Feature:
         lacking = [name for name in sorted(lowering.requires) if name not in capabilities]
         if lacking:
             return Issue.unsupported(
-                f"{self.name} is not supported by this hypervisor binary",
+                lowering.lacking or f"{self.name} is not supported by this hypervisor binary",
                 hint=f"the binary lacks: {', '.join(lacking)}",
             )
         return None

@@ -157,6 +157,16 @@ def test_a_feature_without_a_lowering_is_refused_by_the_core():
     assert registry.lowering("qemu", extension).function is _qemu
 
 
+def test_a_feature_may_have_words_of_its_own_for_what_is_lacking():
+    registry = Registry()
+    feature = Feature("watchdog-magic", Magic)
+    feature.lower("qemu", requires={"x"}, hotplug=Hotplug.LIVE(), lacking="No magic")(print)
+    registry.add_feature(feature)
+    registry.freeze()
+    with pytest.raises(ValidationFailed, match="unsupported configuration: No magic"):
+        define(registry, driver="qemu", caps=frozenset())
+
+
 def test_every_specification_is_documented_and_called():
     from pathlib import Path
 

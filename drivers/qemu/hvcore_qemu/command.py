@@ -6,9 +6,11 @@ family. A device's features (extensions of plugins) are lowered right before the
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from importlib import import_module
@@ -18,10 +20,12 @@ from typing import Final
 
 import attrs
 
+from hvcore.errors import ValidationFailed
 from hvcore.plan import Plan
 from hvcore_qemu.extensions import overridden
 
 if TYPE_CHECKING:
+    from hvcore.errors import Issue
     from hvcore.model.domain import Domain
     from hvcore.registry import Registry
     from hvcore.xml.fields import Element
@@ -96,6 +100,7 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("vsocks", "devices.vsock:command"),
     ("cryptos", "devices.crypto:command"),
     ("pstores", "devices.pstore:command"),
+    ("features", "sections.base:features"),
     ("async-teardown", "sections.machine:async_teardown"),
     ("messages", "sections.base:messages"),
 )
@@ -185,6 +190,7 @@ class Command:
         self.registry = registry
         self.plan = QemuPlan(domain.devices.emulator or "")
         self._current = self.plan.section("environment")
+        self._following: dict[str | None, list[Callable[[], None]]] = {}
 
     def option(self, option: str, value: Value = None) -> None:
         """Append ``option`` (with its dash) to the current section."""
@@ -203,19 +209,38 @@ class Command:
         final = overridden(self.domain, present(props))
         json_form = "device.json+hotplug" in self.caps
         self.option("-device", final if json_form else flat(final))
+        for lower in self._following.pop(final.get("id"), ()):
+            lower()
 
     def object(self, props: Mapping[str, Any]) -> None:
         """Append ``-object`` with JSON properties; entries that are None are left out."""
         self.option("-object", present(props))
 
     def features(self, owner: Element) -> None:
-        """Lower the features that plugins attached to ``owner``."""
+        """Lower the features that plugins attached to ``owner``.
+
+        Those that want to stand behind the device wait for it.
+
+        :raises ValidationFailed: when one finds that the guest cannot be started.
+        """
         if owner._ext is None:  # noqa: SLF001 - the common case must cost nothing
             return
         for extension in owner.extensions():
             lowering = self.registry.lowering("qemu", extension)
-            if lowering is not None:
-                lowering.function(self.domain, owner, extension, self)
+            if lowering is None:
+                continue
+            lower = functools.partial(self._lower, lowering.function, owner, extension)
+            if lowering.after:
+                self._following.setdefault(getattr(owner, "alias", None), []).append(lower)
+            else:
+                lower()
+
+    def _lower(
+        self, function: Callable[..., Iterable[Issue] | None], owner: Element, extension: Element
+    ) -> None:
+        issues = list(function(self.domain, owner, extension, self) or ())
+        if issues:
+            raise ValidationFailed(issues)
 
     def build(self) -> QemuPlan:
         """Return the finished plan."""

@@ -178,6 +178,12 @@ def passthrough(cmd: Command) -> None:
         cmd.env(variable.name, variable.value or "")
 
 
+def features(cmd: Command) -> None:
+    """Append what plugins added to the domain or to its list of devices."""
+    cmd.features(cmd.domain)
+    cmd.features(cmd.domain.devices)
+
+
 def sandbox(cmd: Command) -> None:
     """Forbid system calls that a guest never needs."""
     if "seccomp-sandbox" in cmd.caps:
