@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Final
+
 from hvcore.capabilities import ProbeSession
 from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
@@ -9,7 +14,6 @@ from hvcore.feature import Feature
 from hvcore.feature import Hotplug
 from hvcore.hookspecs import hookimpl
 from hvcore.model.types import NodeSet
-from hvcore.rules.base import Rules
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import HEX
 from hvcore.xml.codecs import INT
@@ -32,6 +36,12 @@ from hvcore.xml.fields import scaled
 from hvcore.xml.fields import text
 from hvcore.xml.fields import texts
 
+if TYPE_CHECKING:
+    from hvcore.pipeline import Context
+    from hvcore.registry import Registry
+    from hvcore.rules.base import Rules
+    from hvcore.xml.context import ParseContext
+
 __all__ = [
     "ENUM",
     "HEX",
@@ -44,13 +54,16 @@ __all__ = [
     "ULONG",
     "UUID",
     "YESNO",
+    "Context",
     "Element",
     "ErrorClass",
     "Feature",
     "Hotplug",
     "Issue",
     "NodeSet",
+    "ParseContext",
     "ProbeSession",
+    "Registry",
     "Rules",
     "attr",
     "child",
@@ -63,3 +76,17 @@ __all__ = [
     "text",
     "texts",
 ]
+
+_LATER: Final = {
+    "Context": "hvcore.pipeline",
+    "ParseContext": "hvcore.xml.context",
+    "Registry": "hvcore.registry",
+    "Rules": "hvcore.rules.base",
+}
+"""What is imported when it is asked for: a program that reads no document needs none of it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -122,7 +122,9 @@ class Registry:
         if self._binding is not None and not self._loading_driver:
             raise PluginLoadError(f"{element.__qualname__} comes after the registry was frozen")
         if element.spec.tag:
-            self._claim("element", (element.spec.extends, element.spec.tag), self._registering)
+            self._claim(
+                "element", (element.spec.extended_name, element.spec.tag), self._registering
+            )
         self._elements.append(element)
 
     def add_later(self, add: Callable[[Registry], None]) -> None:

@@ -127,8 +127,9 @@ class Binding:
     def __init__(self, extensions: Iterable[type[Element]] = ()) -> None:
         self._extensions: dict[type[Element], list[type[Element]]] = {}
         for extension in extensions:
-            if extension.spec.extends is not None:
-                self._extensions.setdefault(extension.spec.extends, []).append(extension)
+            extended = extension.spec.extended()
+            if extended is not None:
+                self._extensions.setdefault(extended, []).append(extension)
         self._parsers: dict[type[Element], Callable[..., Any]] = {}
         self._formatters: dict[type[Element], Callable[..., None]] = {}
         self._cloners: dict[type[Element], Callable[..., Any]] = {}

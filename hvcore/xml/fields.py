@@ -14,6 +14,7 @@ booleans of presence ``False``, for lists the empty list) means absent and is ne
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -318,7 +319,8 @@ class ElementSpec:
 
     :param tag: the element's name; the empty string makes the fields attributes of the element
         that ``extends`` names, or of one of its wrappers (``acpi/@nodeset``).
-    :param extends: the class this one is an extension of.
+    :param extends: the class this one is an extension of, or ``module:Class`` for a class that
+        is better imported when it is needed: plugins are loaded by programs that read no document.
     :param after: name of the sibling element after which an extension is written.
     :param many: whether an extension may be repeated.
     :param omit_empty: whether an element without content is left out.
@@ -328,13 +330,27 @@ class ElementSpec:
     """
 
     tag: str
-    extends: type[Element] | None = None
+    extends: type[Element] | str | None = None
     after: str | None = None
     many: bool = False
     omit_empty: bool = False
     paired: bool = False
     last_wins: bool = False
     doc: str = ""
+
+    @property
+    def extended_name(self) -> str:
+        """``module:Class`` of what this extends."""
+        of = self.extends
+        return f"{of.__module__}:{of.__qualname__}" if isinstance(of, type) else of or ""
+
+    def extended(self) -> type[Element] | None:
+        """Return the class this extends, imported if need be."""
+        if not isinstance(self.extends, str):
+            return self.extends
+        module, _, name = self.extends.partition(":")
+        found: type[Element] = getattr(importlib.import_module(module), name)
+        return found
 
 
 @attrs.define(slots=True, kw_only=True, init=False, eq=False, repr=False)
@@ -466,7 +482,7 @@ def _initialiser(cls: type[Element]) -> Callable[..., None]:
 def element(
     tag: str,
     *,
-    extends: type[Element] | None = None,
+    extends: type[Element] | str | None = None,
     after: str | None = None,
     many: bool = False,
     omit_empty: bool = False,
