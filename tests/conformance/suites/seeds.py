@@ -19,6 +19,8 @@ from typing import Final
 import attrs
 from lxml import etree
 
+from hvcore.capabilities import Exchange
+from hvcore.capabilities import ProbeSession
 from hvcore.errors import HvError
 from hvcore.hostinfo import HostInfo
 from hvcore.hostinfo import HostThread
@@ -47,6 +49,7 @@ from tests.conformance.suite import CaseFailedError
 from tests.conformance.suite import Progress
 from tests.conformance.suite import Suite
 from tests.conformance.suite import data_folder
+from tests.conformance.suites.qemucapabilities import conversations
 
 VERSION: Final = "10.0"
 """Of the QEMU that the argv were recorded with."""
@@ -248,7 +251,10 @@ class Cases(Suite):
         arch = (domain.os.arch if domain.os is not None else None) or "x86_64"
         found = capabilities(data_folder() / "qemucapabilities" / "data", arch)
         binary = domain.devices.emulator or f"/usr/bin/qemu-system-{arch}"
-        return found.replace(add=self.registry.probed("qemu", binary, found))
+        # Plugins ask for objects that QEMU has for all architectures, or for none.
+        said = exchanges(data_folder() / "qemucapabilities" / "data")
+        probed = self.registry.probed("qemu", binary, ProbeSession(found, said))
+        return found.replace(add=probed)
 
     def _recorded(self, case: Mapping[str, Any]) -> Expectation:
         found = Expectation()
@@ -323,6 +329,13 @@ def capabilities(folder: Path, arch: str) -> QemuCapabilities:
     return QemuCapabilities.load(
         text.replace(f"-{newest[0]}.{newest[1]}'", f"-{VERSION}'").encode()
     )
+
+
+@functools.lru_cache(maxsize=2)
+def exchanges(folder: Path) -> tuple[Exchange, ...]:
+    """Return what the recording's QEMU was asked."""
+    first, *_ = conversations(folder / f"caps_{VERSION}.0_x86_64.replies")
+    return tuple(Exchange(command, reply) for command, reply in first)
 
 
 def _versions(folder: Path, arch: str) -> Iterator[tuple[int, int]]:
