@@ -346,3 +346,30 @@ def test_the_secret_of_a_key_is_encrypted(family):
     assert '"id":"vnc-tls-creds0-secret0"' in options[1]
     assert '"passwordid":"vnc-tls-creds0-secret0"' in options[3]
     assert "secret0" not in options[1].split('"data":"')[1].split('"')[0]
+
+
+MDEV = (
+    "<hostdev mode='subsystem' type='mdev' model='vfio-pci' display='{}'><source>"
+    "<address uuid='53764d0e-85a0-42b4-af5c-2046b460b1dc'/></source></hostdev>"
+)
+
+
+@pytest.mark.parametrize(
+    ("xml", "added"),
+    [
+        (MDEV.format("on") + "<graphics type='vnc'/>", True),
+        (MDEV.format("on") + "<graphics type='spice' autoport='yes'/>", True),
+        (MDEV.format("off") + "<graphics type='vnc'/>", False),
+        (
+            (MDEV.format("on") + "<graphics type='spice' autoport='yes'><gl enable='yes'/>"
+            "</graphics>"),
+            False,
+        ),
+        (MDEV.format("on") + "<graphics type='vnc'/><graphics type='egl-headless'/>", False),
+        (MDEV.format("on") + "<graphics type='sdl'/>", False),
+    ],
+)  # fmt: skip
+def test_mediated_devices_get_opengl_where_the_administrator_wants_it(family, xml, added):
+    plain = argv(family, xml)
+    wanted = ["-display", "egl-headless,rendernode=/dev/dri/renderD128"] if added else []
+    assert argv(family, xml, mdev_display_auto_egl_headless=True) == plain + wanted

@@ -46,6 +46,8 @@ class QemuConfig:
     :ivar vnc_allow_host_audio: guests with VNC play on the host, as QEMU_AUDIO_DRV says.
     :ivar allow_emulatorpin_with_auto_placement: accept, as libvirt does, that a new definition
         pins the emulator and leaves its CPUs to numad; the pin then counts for the emulator.
+    :ivar mdev_display_auto_egl_headless: give a guest whose mediated device draws for VNC or Spice
+        the OpenGL of the host, if its document does not.
     :ivar nographics_allow_host_audio: so do guests without any display.
     """
 
@@ -67,6 +69,7 @@ class QemuConfig:
     security_model: str | None = "none"
     set_process_name: bool = False
     allow_emulatorpin_with_auto_placement: bool = False
+    mdev_display_auto_egl_headless: bool = False
 
     vnc_listen: str = "127.0.0.1"
     vnc_tls: bool = False
@@ -117,6 +120,7 @@ SETTINGS: Final[dict[str, Callable[[Settings, str], Any]]] = {
             "chardev_tls_x509_verify",
             "dump_guest_core",
             "log_timestamp",
+            "mdev_display_auto_egl_headless",
             "nbd_tls",
             "nographics_allow_host_audio",
             "set_process_name",

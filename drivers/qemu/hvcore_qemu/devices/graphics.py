@@ -169,6 +169,8 @@ def prepare(work: Preparation) -> None:
     :raises ValidationFailed: when a display has more listens than QEMU can serve.
     """
     displays = work.domain.devices.graphics
+    if work.config.mdev_display_auto_egl_headless and _lacks_opengl(work.domain):
+        displays.append(EglHeadlessGraphics())
     for graphics in displays:
         _one_listen(graphics)
     for graphics in displays:
@@ -195,6 +197,24 @@ def prepare_secrets(work: Preparation) -> None:
     servers = any(graphics.type == "vnc" for graphics in work.domain.devices.graphics)
     if servers and work.config.vnc_tls and uuid is not None:
         work.resources.by_alias[_VNC_TLS] = tls_secret(work, _VNC_TLS, uuid)
+
+
+def _lacks_opengl(domain: Domain) -> bool:
+    """Return whether a mediated device draws for VNC or Spice and nothing brings OpenGL.
+
+    Intel's devices need it. NVIDIA's do not, and their hosts may have no render node: hence only
+    where the administrator wants it.
+    """
+    displays = domain.devices.graphics
+    return (
+        any(device.type == "mdev" and device.display for device in domain.devices.hostdevs)
+        and bool(displays)
+        and all(
+            isinstance(graphics, VncGraphics)
+            or (isinstance(graphics, SpiceGraphics) and not graphics.gl)
+            for graphics in displays
+        )
+    )
 
 
 def _one_listen(graphics: Graphics) -> None:
