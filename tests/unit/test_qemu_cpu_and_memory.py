@@ -301,3 +301,13 @@ def test_new_definitions_do_not_mix_a_pinned_emulator_with_automatic_placement(
     issues = [str(issue) for issue in numa._pinned_emulator(domain, ctx)]
     text = "'emulatorpin' cannot be used when 'placement' of 'vcpu' is 'auto'"
     assert issues == ([f"unsupported configuration: {text}"] if refused else [])
+
+
+@pytest.mark.parametrize("mode", ["restrictive", "interleave"])
+def test_nodes_of_one_piece_bind_it_whatever_the_mode_of_the_others(mode):
+    work = prepared(f"{MEMORY}<numatune><memory mode='{mode}' nodeset='0'/></numatune>")
+    cmd = Command(work.domain, work.caps, work.config, work.resources, work.registry)
+    own = memory.backend(cmd, memory.Piece(alias="m", size=4, nodes=NodeSet([1])))
+    assert (own.props["host-nodes"], own.props["policy"]) == ([1], "bind")
+    other = memory.backend(cmd, memory.Piece(alias="m", size=4))
+    assert other.props.get("policy") == (None if mode == "restrictive" else mode)
