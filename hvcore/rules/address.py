@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore.errors import Issue
-from hvcore.model.devices import VISITED
+from hvcore.model import devices
 from hvcore.model.devices import Devices
 from hvcore.model.devices.base import Device
 from hvcore.model.devices.base import UnassignedAddress
@@ -25,11 +25,7 @@ _CLASSES = {
     name: spec.element_class() for name, spec in fields_of(Devices) if spec.kind == "children"
 }
 
-ADDRESSED: Final = tuple(
-    cls
-    for name, cls in _CLASSES.items()
-    if name in VISITED and name not in ("graphics", "audios", "leases")
-)
+ADDRESSED: Final = tuple(cls for name, cls in _CLASSES.items() if name in devices.ADDRESSED)
 """The classes of all devices that may have an address."""
 
 

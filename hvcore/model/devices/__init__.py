@@ -99,7 +99,7 @@ class Devices(Element):
         return [device for name in VISITED for device in getattr(self, name)]
 
 
-VISITED: Final = (
+ADDRESSED: Final = (
     "disks",
     "interfaces",
     "sounds",
@@ -127,8 +127,8 @@ VISITED: Final = (
     "vsocks",
     "cryptos",
     "pstores",
-    "graphics",
-    "audios",
-    "leases",
 )
+"""Names of the lists whose devices may have an address, in visiting order."""
+
+VISITED: Final = (*ADDRESSED, "graphics", "audios", "leases")
 """Names of the lists in visiting order (libvirt's virDomainDeviceInfoIterate)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvcore.model.devices import ADDRESSED
 from hvcore.model.devices.base import PciAddress
 from hvcore_qemu.machines import machine_of
 
@@ -65,38 +66,6 @@ class Guest:
 
     def _is_hvm(self) -> bool:
         return self.domain.os is not None and self.domain.os.type == "hvm"
-
-
-# Lists of devices that may have an address, in the order in which libvirt visits them.
-ADDRESSED = (
-    "disks",
-    "interfaces",
-    "sounds",
-    "hostdevs",
-    "videos",
-    "controllers",
-    "smartcards",
-    "serials",
-    "parallels",
-    "channels",
-    "consoles",
-    "inputs",
-    "filesystems",
-    "watchdogs",
-    "memballoons",
-    "rngs",
-    "nvrams",
-    "hubs",
-    "shmems",
-    "tpms",
-    "panics",
-    "memories",
-    "redirdevs",
-    "iommus",
-    "vsocks",
-    "cryptos",
-    "pstores",
-)
 
 
 def has_pci_address(device: Device) -> bool:

@@ -23,6 +23,7 @@ from hvcore.addresses.pci import PciTopology
 from hvcore.addresses.pci import ZpciIds
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
+from hvcore.model.devices import ADDRESSED
 from hvcore.model.devices.base import CcwAddress
 from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.base import VirtioMmioAddress
@@ -33,7 +34,6 @@ from hvcore_qemu.addresses.chipset import reserve_chipset
 from hvcore_qemu.addresses.connect import NONE
 from hvcore_qemu.addresses.connect import WAYS
 from hvcore_qemu.addresses.connect import flags_by_way
-from hvcore_qemu.addresses.guest import ADDRESSED
 from hvcore_qemu.addresses.guest import has_pci_address
 from hvcore_qemu.addresses.guest import wants_pci_address
 from hvcore_qemu.addresses.isolation import isolation_groups
