@@ -19,12 +19,11 @@ from hvcore.events import StreamClosed
 from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
+from hvcore.verbs.tuning import TuningHandle
 
 if TYPE_CHECKING:
-    from hvcore.driver import Op
-    from hvcore.driver import Record
-    from hvcore.engine import Engine
     from hvcore.lifecycle import StateReason
+    from hvcore.operations import Op
 
 
 @attrs.frozen(kw_only=True)
@@ -44,14 +43,10 @@ class DomainInfo:
     cpu_time: int
 
 
-class Domain:
+class Domain(TuningHandle):
     """A handle on one domain of a host."""
 
-    __slots__ = ("_engine", "_record")
-
-    def __init__(self, engine: Engine, record: Record) -> None:
-        self._engine = engine
-        self._record = record
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Domain {self.name} {self.uuid}>"
@@ -267,10 +262,6 @@ class Domain:
     def supports(self, op: Op) -> bool:
         """Tell whether the driver has a verb."""
         return op in self._engine.driver.operations()
-
-    def _now(self) -> Record:
-        self._record = self._engine.refresh(self._record)
-        return self._record
 
     def _state_or_shutoff(self) -> State:
         try:

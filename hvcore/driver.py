@@ -9,7 +9,6 @@ override does not exist there, so ``operations`` is derived and there is nothing
 from __future__ import annotations
 
 import abc
-import enum
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
@@ -20,13 +19,14 @@ import attrs
 
 from hvcore.errors import InvalidState
 from hvcore.errors import NoSuchDomain
-from hvcore.errors import UnsupportedOperation
 from hvcore.events import DomainRef
 from hvcore.jobs import JobSlots
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
+from hvcore.operations import Op
+from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
     from hvcore.domaincaps import DomainCapabilities
@@ -41,28 +41,6 @@ if TYPE_CHECKING:
     from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.uri import Uri
-
-
-class Op(enum.Enum):
-    """Verbs of a driver: the method's name, and libvirt's name of the operation."""
-
-    START = ("start", "virDomainCreate")
-    DESTROY = ("destroy", "virDomainDestroy")
-    SHUTDOWN = ("shutdown", "virDomainShutdown")
-    REBOOT = ("reboot", "virDomainReboot")
-    RESET = ("reset", "virDomainReset")
-    SUSPEND = ("suspend", "virDomainSuspend")
-    RESUME = ("resume", "virDomainResume")
-    INFO = ("info", "virDomainGetInfo")
-    CONSOLE = ("console", "virDomainOpenConsole")
-    LOWER = ("lower", "virConnectDomainXMLToNative")
-    VERSION = ("version", "virConnectGetVersion")
-    CAPABILITIES = ("capabilities", "virConnectGetCapabilities")
-    DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
-
-    def __init__(self, method: str, api: str) -> None:
-        self.method = method
-        self.api = api
 
 
 @attrs.frozen(kw_only=True)
@@ -202,7 +180,7 @@ class Setup:
     directory: StateDirectory | None = None
 
 
-class Driver(abc.ABC):
+class Driver(TuningVerbs, abc.ABC):
     """Base of all drivers. Override the verbs you have; the rest refuses by itself.
 
     All coroutines run in one event loop. A verb is called while the engine holds the job it
@@ -211,9 +189,6 @@ class Driver(abc.ABC):
 
     schemes: ClassVar[tuple[str, ...]]
     """URI schemes."""
-
-    name: ClassVar[str]
-    """Name in refusals and tables of features, for instance ``qemu``."""
 
     keeps_state: ClassVar[bool] = True
     """Whether definitions and statuses are kept on disk."""
@@ -307,6 +282,15 @@ class Driver(abc.ABC):
         domain = definition.clone()
         context = await self.context(domain)
         return self.pipeline().finish(domain, context, definition.xml(secure=True))
+
+    @final
+    async def recompile(self, domain: Domain) -> Definition:
+        """Return the definition of a changed copy, completed and validated again.
+
+        :raises ValidationFailed: the change made it invalid.
+        """
+        context = await self.context(domain)
+        return self.pipeline().reseal(domain, context)
 
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""
@@ -413,10 +397,3 @@ class Driver(abc.ABC):
         """
         del emulator, arch, machine, virt_type, disable_deprecated
         raise self.unsupported(Op.DOMAIN_CAPABILITIES)
-
-    @final
-    def unsupported(self, op: Op, record: Record | None = None) -> UnsupportedOperation:
-        """Return the refusal of a verb."""
-        return UnsupportedOperation(
-            op.api, driver=self.name, domain=None if record is None else record.name
-        )

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
+import attrs
+
 from hvcore import events
+from hvcore.change import Change
+from hvcore.change import affected
 from hvcore.driver import Record
 from hvcore.driver import Setup
 from hvcore.errors import AccessDenied
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from hvcore.driver import Driver
     from hvcore.events import Event
     from hvcore.lifecycle import StateReason
+    from hvcore.model.domain import Domain
     from hvcore.pipeline import Definition
     from hvcore.registry import Registry
     from hvcore.uri import Uri
@@ -346,16 +351,20 @@ class Engine:
         record = self._admit(definition)
         added = record.persistent is None
         try:
-            if self.directory is not None:
-                self.directory.store(record.uuid, definition.xml(inactive=True, secure=True))
+            self._store(record, definition)
         except BaseException:
             if added and not record.active:
                 self._remove(record)
             raise
-        record.persistent = definition
         detail = events.DefinedDetail.ADDED if added else events.DefinedDetail.UPDATED
         self.publish(record, events.Defined(domain=record.ref(), reason=detail))
         return record
+
+    def _store(self, record: Record, definition: Definition) -> None:
+        """Make ``definition`` the one of the next start, on disk first."""
+        if self.directory is not None:
+            self.directory.store(record.uuid, definition.xml(inactive=True, secure=True))
+        record.persistent = definition
 
     async def create(self, xml: str | bytes, *, paused: bool, strict: bool) -> Record:
         """Start a domain straight from its document; unless defined it vanishes when it stops.
@@ -506,6 +515,72 @@ class Engine:
         async with record.jobs.job(operation, kind, check=check):
             with self._boundary(record):
                 yield record
+
+    @contextlib.asynccontextmanager
+    async def change(
+        self,
+        record: Record,
+        operation: str,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+    ) -> AsyncIterator[Change]:
+        """Hold the modify job of a domain and hand out copies of its definitions to change.
+
+        :param live: change what runs; neither this nor ``config``: what there is.
+        :param config: change the next start.
+        :raises InvalidState: it does not run, or is not persistent.
+        :raises ValidationFailed: the definition of the next start became invalid.
+        """
+        async with self.modify(record, operation) as record:  # noqa: PLR1704 - as it is now
+            running, next_start = affected(record, live=live, config=config)
+            before = record.live if running else None
+            made = Change(
+                record,
+                None if before is None else before.clone(),
+                (await self._complete(record)).clone() if next_start else None,
+                self.driver.recompile,
+            )
+            number = record.id
+            try:
+                yield made
+                await made.seal()
+            finally:
+                # Unless it stopped meanwhile, and perhaps even was started again.
+                mine = record.active and record.id == number
+                if before is not None and made.live is not None and mine:
+                    record.live = attrs.evolve(before, domain=made.live)
+                    self.save(record)
+            if made.sealed is not None:
+                self._store(record, made.sealed)
+            self.publish(record, *made.happened)
+
+    async def _complete(self, record: Record) -> Definition:
+        assert record.persistent is not None  # affected() saw to it
+        return await self.driver.completed(record.persistent)
+
+    async def view(
+        self, record: Record, *, live: bool | None = None, config: bool | None = None
+    ) -> Domain:
+        """Return the model to look at; parameters as for :meth:`change`, but not both.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        :raises HvError: both were asked for.
+        """
+        if live and config:
+            raise HvError(
+                "flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' in "
+                "virDomainObjGetOneDef are mutually exclusive",
+                kind=ErrorClass.INVALID_ARG,
+            )
+        record = self.refresh(record)
+        running, _ = affected(record, live=live, config=config)
+        if running and record.live is not None:
+            return record.live.domain
+        definition = record.persistent or record.definition
+        if not definition.complete and self.owned:
+            definition = await self.driver.completed(definition)
+        return definition.domain
 
     @contextlib.contextmanager
     def _boundary(self, record: Record) -> Iterator[None]:

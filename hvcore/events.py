@@ -330,6 +330,18 @@ class TrayMoved(Event):
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
+class TunableChanged(Event):
+    """A setting of a running domain was changed.
+
+    :param name: libvirt's name of it, such as ``cputune.vcpupin0``.
+    """
+
+    kind: ClassVar[str] = "tunable"
+    name: str
+    value: str
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DeviceAdded(Event):
     """A device was plugged in."""
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from hvcore.domaincaps import DomainCapabilities
-    from hvcore.driver import Op
     from hvcore.events import Event
     from hvcore.events import EventStream
     from hvcore.hostinfo import NodeInfo
+    from hvcore.operations import Op
     from hvcore.pipeline import Definition
 
 

@@ -259,6 +259,20 @@ class Pipeline:
         _stop_at(self.validate(domain, ctx))
         return Definition(domain, self.registry)
 
+    def reseal(self, domain: Domain, ctx: Context) -> Definition:
+        """Return the sealed definition of a changed clone, completed and validated anew.
+
+        Issues have no lines: the document that is meant was never written.
+
+        :raises ValidationFailed: when the change made it invalid.
+        """
+        try:
+            self.post_parse(domain, ctx)
+            return self.seal(domain, ctx)
+        except ValidationFailed as error:
+            issues = [attrs.evolve(issue, line=None) for issue in error.issues]
+            raise ValidationFailed(issues) from None
+
     def _features(self, domain: Domain) -> Iterable[tuple[Element, Feature]]:
         """Yield each element that carries a feature, with the feature."""
         features = self.registry.features

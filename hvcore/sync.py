@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from hvcore import domain as _domain
     from hvcore.domain import DomainInfo
     from hvcore.domaincaps import DomainCapabilities
-    from hvcore.driver import Op
     from hvcore.events import Event
     from hvcore.hostinfo import NodeInfo
     from hvcore.lifecycle import State
     from hvcore.lifecycle import StateReason
+    from hvcore.model.numatune import NumaMode
+    from hvcore.model.types import NodeSet
+    from hvcore.operations import Op
     from hvcore.pipeline import Definition
     from hvcore.registry import Registry
+    from hvcore.verbs.tuning import CpuSet
+    from hvcore.verbs.tuning import NumaParameters
 
 
 def connect(uri: str | None = None, *, registry: Registry | None = None) -> Host:
@@ -398,6 +402,133 @@ class Domain:
     def supports(self, op: Op) -> bool:
         """Tell whether the driver has a verb."""
         return call(lambda: self._async.supports(op))
+
+    def vcpu_count(
+        self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False
+    ) -> int:
+        """Return how many virtual CPUs are online.
+
+        :param maximum: how many there can be, instead.
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.vcpu_count(live=live, config=config, maximum=maximum))
+
+    def set_vcpus(
+        self,
+        count: int,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+        hotpluggable: bool = False,
+    ) -> None:
+        """Let ``count`` virtual CPUs be online.
+
+        :param hotpluggable: those that come with the next start can be unplugged again.
+        :raises HvError: it cannot have so many, or the guest does not let one go.
+        """
+        run(
+            self._async.set_vcpus(
+                count,
+                live=live,
+                config=config,
+                hotpluggable=hotpluggable,
+            )
+        )
+
+    def set_max_vcpus(self, count: int) -> None:
+        """Let ``count`` virtual CPUs be possible from the next start on.
+
+        :raises InvalidState: it is not persistent.
+        :raises HvError: its topology or its nodes say another number.
+        """
+        run(self._async.set_max_vcpus(count))
+
+    def vcpu_pins(
+        self, *, live: bool | None = None, config: bool | None = None
+    ) -> dict[int, NodeSet | None]:
+        """Return the host CPUs that each possible virtual CPU may run on; None for all.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.vcpu_pins(live=live, config=config))
+
+    def pin_vcpu(
+        self, vcpu: int, cpus: CpuSet, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Let a virtual CPU run only on some CPUs of the host.
+
+        :raises HvError: there is no such virtual CPU, or the host refuses.
+        """
+        run(self._async.pin_vcpu(vcpu, cpus, live=live, config=config))
+
+    def emulator_pin(
+        self, *, live: bool | None = None, config: bool | None = None
+    ) -> NodeSet | None:
+        """Return the host CPUs that the hypervisor's own threads may run on; None for all.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.emulator_pin(live=live, config=config))
+
+    def pin_emulator(
+        self, cpus: CpuSet, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Let the hypervisor's own threads run only on some CPUs of the host.
+
+        :raises HvError: the host refuses.
+        """
+        run(self._async.pin_emulator(cpus, live=live, config=config))
+
+    def iothread_pins(
+        self, *, live: bool | None = None, config: bool | None = None
+    ) -> dict[int, NodeSet | None]:
+        """Return the host CPUs that each I/O thread may run on; None for all.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.iothread_pins(live=live, config=config))
+
+    def pin_iothread(
+        self, iothread: int, cpus: CpuSet, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Let an I/O thread run only on some CPUs of the host.
+
+        :raises HvError: there is no such thread, or the host refuses.
+        """
+        run(self._async.pin_iothread(iothread, cpus, live=live, config=config))
+
+    def numa_parameters(
+        self, *, live: bool | None = None, config: bool | None = None
+    ) -> NumaParameters:
+        """Return where memory without nodes of its own comes from.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.numa_parameters(live=live, config=config))
+
+    def set_numa_parameters(
+        self,
+        *,
+        mode: NumaMode | int | None = None,
+        nodeset: CpuSet | None = None,
+        live: bool | None = None,
+        config: bool | None = None,
+    ) -> None:
+        """Let memory without nodes of its own come from other nodes of the host.
+
+        :param mode: by name, or by its number in libvirt's API.
+        :param nodeset: host nodes; those there are unless given.
+        :raises InvalidState: memory of a running domain cannot be moved in its mode.
+        :raises HvError: there is no such mode or node.
+        """
+        run(
+            self._async.set_numa_parameters(
+                mode=mode,
+                nodeset=nodeset,
+                live=live,
+                config=config,
+            )
+        )
 
 
 def _bare(domain: Domain | None) -> _domain.Domain | None:

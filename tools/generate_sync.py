@@ -12,11 +12,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"connect": "host", "Host": "host", "Domain": "domain"}
+SOURCES = {"connect": ("host",), "Host": ("host",), "Domain": ("domain", "verbs/tuning")}
+"""What is written, and the modules whose classes make it up, bases last."""
 TARGET = ROOT / "hvcore" / "sync.py"
 
 DIRECT = frozenset({"uri", "name", "uuid"})
 """Properties that never change: read without asking the loop."""
+
+SHADOWED = frozenset({"Domain", "EventStream", "Host"})
+"""Classes that the blocking API has of its own."""
 
 WIDTH = 100
 """Characters of a line, as the formatter is told."""
@@ -148,37 +152,52 @@ def docstring(node: ast.AsyncFunctionDef | ast.FunctionDef, indent: str) -> list
     return [lines[0] + '"""']
 
 
+def defined(tree: ast.Module) -> set[str]:
+    """Return the names of classes and aliases that a module defines."""
+    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    aliases = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
+    return names | {target.id for target in aliases if isinstance(target, ast.Name)}
+
+
 def imports(trees: dict[str, ast.Module], text: str) -> list[str]:
     """Return the imports that annotations in ``text`` need, from where the sources have them."""
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     found = {"from typing import Self", "from types import TracebackType"}
-    for tree in trees.values():
+    for name, tree in trees.items():
+        module = "hvcore." + name.replace("/", ".")
+        found |= {f"from {module} import {own}" for own in defined(tree) & used - SHADOWED}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module is not None:
                 found |= {
                     f"from {node.module} import {alias.name}"
                     for alias in node.names
-                    if alias.name in used - {"Domain", "EventStream"}
+                    if alias.name in used - SHADOWED
                 }
-    found |= {"from hvcore import domain as _domain", "from hvcore.domain import DomainInfo"}
+    found.add("from hvcore import domain as _domain")
     ours = sorted(line for line in found if line.startswith("from hvcore"))
     theirs = sorted(line for line in found if not line.startswith("from hvcore"))
     return [*theirs, "", *ours]
+
+
+def definition(tree: ast.Module, name: str) -> ast.ClassDef | ast.AsyncFunctionDef:
+    """Return the class or function whose name is, or for a topic ends with, ``name``."""
+    [node] = [
+        found
+        for found in tree.body
+        if isinstance(found, ast.ClassDef | ast.AsyncFunctionDef) and found.name.endswith(name)
+    ]
+    return node
 
 
 def generate() -> str:
     """Return the text of the module."""
     trees = {
         name: ast.parse((ROOT / "hvcore" / f"{name}.py").read_text())
-        for name in sorted(set(SOURCES.values()))
+        for name in sorted({module for modules in SOURCES.values() for module in modules})
     }
     body: list[str] = []
-    for name, module in SOURCES.items():
-        [node] = [
-            found
-            for found in trees[module].body
-            if isinstance(found, ast.ClassDef | ast.AsyncFunctionDef) and found.name == name
-        ]
+    for name, (module, *topics) in SOURCES.items():
+        node = definition(trees[module], name)
         if isinstance(node, ast.AsyncFunctionDef):
             body += ["", "", signature(node, ""), *docstring(node, "    ")]
             body.append(f"    return Host(run(_host.connect({forwarded(node.args)})))")
@@ -189,10 +208,11 @@ def generate() -> str:
         body.append("        self._async = wrapped")
         body += (CONTEXT if name == "Host" else IDENTITY).rstrip().splitlines()
         body += ["", "    def __repr__(self) -> str:", "        return repr(self._async)"]
-        for child in node.body:
-            match child:
-                case ast.FunctionDef() | ast.AsyncFunctionDef() if child.name[0] != "_":
-                    body += method(child)
+        for part in (node, *(definition(trees[topic], "Handle") for topic in topics)):
+            for child in part.body:
+                match child:
+                    case ast.FunctionDef() | ast.AsyncFunctionDef() if child.name[0] != "_":
+                        body += method(child)
     body += BARE.rstrip().splitlines()
     code = "\n".join(body) + "\n"
     checked = "\n".join(f"    {line}".rstrip() for line in imports(trees, code))

@@ -179,3 +179,41 @@ def test_a_driver_that_cannot_say_what_guests_can_have(run):
     said = run("domcapabilities", "--machine", "pc", code=1).stderr
     assert said.startswith("error: failed to get emulator capabilities\n")
     assert "virConnectGetDomainCapabilities" in said
+
+
+def test_virtual_cpus_are_counted_and_pinned(run, guest):
+    assert run("setvcpus", guest, "0", code=1).stderr == "error: Can't set 0 processors for a VM\n"
+    run("setvcpus", guest, "4", "--maximum", "--config")
+    run("setvcpus", guest, "2", "--config")
+    run("start", guest)
+    table = run("vcpucount", guest).output.split()
+    assert table == [
+        "maximum", "config", "4", "maximum", "live", "4",
+        "current", "config", "2", "current", "live", "2",
+    ]  # fmt: skip
+    assert run("vcpucount", guest, "--live").output == "2\n"
+    run("setvcpus", guest, "3", "--live")
+    assert run("vcpucount", guest, "--live", "--active").output == "3\n"
+    run("vcpupin", guest, "2", "0", "--live")
+    assert json.loads(run("-j", "vcpupin", guest).output)["2"] == "0"
+    shown = run("vcpupin", guest, "--vcpu", "2").output.splitlines()
+    assert [line.split() for line in shown[::2]] == [["VCPU", "CPU", "Affinity"], ["2", "0"]]
+    refused = run("vcpupin", guest, "0", "999", code=1).stderr
+    assert refused.startswith("error: CPU 999 in cpulist '999' exceed the maxcpu ")
+    assert run("vcpupin", guest, "0", "", code=1).stderr == "error: Invalid cpulist ''\n"
+    run("emulatorpin", guest, "r")
+    assert run("emulatorpin", guest).output.splitlines()[2].split()[0] == "*"
+    run("destroy", guest)
+
+
+def test_memory_placement_is_shown_and_changed(run, guest):
+    assert run("numatune", guest).output.splitlines()[0] == "numa_mode      : strict"
+    run("numatune", guest, "--mode", "restrictive", "--nodeset", "0")
+    shown = json.loads(run("-j", "numatune", guest).output)
+    assert shown == {"numa_mode": "restrictive", "numa_nodeset": "0"}
+    refused = run("numatune", guest, "--mode", "7", code=1).stderr
+    assert refused.splitlines() == [
+        "error: Unable to change numa parameters",
+        "error: invalid argument: unsupported numatune mode: '7'",
+    ]
+    run("numatune", guest, "--live", "--current", "--mode", "0", code=2)

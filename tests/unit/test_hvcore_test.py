@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from hvcore import connect
-from hvcore.driver import Op
 from hvcore.errors import DomainExists
 from hvcore.errors import DomainGone
 from hvcore.errors import HvError
@@ -18,6 +17,7 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
+from hvcore.operations import Op
 
 UUID = "00000000-1111-2222-3333-444444444444"
 

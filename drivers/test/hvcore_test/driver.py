@@ -21,12 +21,16 @@ from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.pipeline import Context
 from hvcore.pipeline import Pipeline
+from hvcore.rules import tuning
+from hvcore.rules.tuning import Words
 from hvcore_test.monitor import Machine
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
     from hvcore.driver import Setup
     from hvcore.model.domain import Domain
+    from hvcore.model.numatune import NumaMode
+    from hvcore.model.types import NodeSet
     from hvcore.uri import Uri
 
 DEFAULT: Final = """\
@@ -70,6 +74,12 @@ class TestDriver(Driver):
     schemes: ClassVar[tuple[str, ...]] = ("test",)
     name: ClassVar[str] = "test"
     keeps_state: ClassVar[bool] = False
+    tuning_words: ClassVar[Words | None] = Words(
+        vcpus_live="requested cpu amount exceeds maximum ({count} > {most})",
+        vcpus_config="requested cpu amount exceeds maximum ({count} > {most})",
+        pin_live="requested vcpu '{vcpu}' is not present in the domain",
+        pin_config="requested vcpu '{vcpu}' is not present in the domain",
+    )
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -143,6 +153,34 @@ class TestDriver(Driver):
         """Return the memory given, and the time of day for CPU time, as libvirt's driver does."""
         machine: Machine = record.runtime
         return Info(memory=machine.memory, cpu_time=machine.clock())
+
+    async def set_vcpus(self, record: Record, live: Domain, count: int) -> None:
+        """Let the guest have the CPUs; it never keeps one that is to go."""
+        del record
+        tuning.set_vcpus(live, count, hotpluggable=False)
+
+    async def pin_vcpu(self, record: Record, live: Domain, vcpu: int, cpus: NodeSet) -> None:
+        """Remember the pin."""
+        del record
+        tuning.set_vcpu_pin(live, vcpu, cpus)
+
+    async def pin_emulator(self, record: Record, live: Domain, cpus: NodeSet) -> None:
+        """Remember the pin."""
+        del record
+        tuning.set_emulator_pin(live, cpus)
+
+    async def pin_iothread(self, record: Record, live: Domain, number: int, cpus: NodeSet) -> None:
+        """Remember the pin."""
+        del record
+        tuning.set_iothread_pin(live, number, cpus)
+
+    async def set_numatune(
+        self, record: Record, live: Domain, mode: NumaMode | None, nodes: NodeSet | None
+    ) -> None:
+        """Remember the nodes; in every mode, unlike a real hypervisor."""
+        del record
+        tuning.check_numatune_mode(live, mode)
+        tuning.set_numatune(live, mode, nodes)
 
     async def version(self) -> int:
         """Return libvirt's number for its driver."""

@@ -10,13 +10,13 @@ import signal
 import pytest
 
 from hvcore import connect
-from hvcore.driver import Op
 from hvcore.errors import LaunchError
 from hvcore.errors import UnsupportedOperation
 from hvcore.errors import ValidationFailed
 from hvcore.events import Stopped
 from hvcore.events import StoppedDetail
 from hvcore.lifecycle import State
+from hvcore.operations import Op
 from hvcore.registry import Registry
 
 

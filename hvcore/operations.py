@@ -1,0 +1,32 @@
+"""The verbs that drivers may have."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Op(enum.Enum):
+    """Verbs of a driver: the method's name, and libvirt's name of the operation."""
+
+    START = ("start", "virDomainCreate")
+    DESTROY = ("destroy", "virDomainDestroy")
+    SHUTDOWN = ("shutdown", "virDomainShutdown")
+    REBOOT = ("reboot", "virDomainReboot")
+    RESET = ("reset", "virDomainReset")
+    SUSPEND = ("suspend", "virDomainSuspend")
+    RESUME = ("resume", "virDomainResume")
+    INFO = ("info", "virDomainGetInfo")
+    CONSOLE = ("console", "virDomainOpenConsole")
+    LOWER = ("lower", "virConnectDomainXMLToNative")
+    VERSION = ("version", "virConnectGetVersion")
+    CAPABILITIES = ("capabilities", "virConnectGetCapabilities")
+    SET_VCPUS = ("set_vcpus", "virDomainSetVcpusFlags")
+    PIN_VCPU = ("pin_vcpu", "virDomainPinVcpuFlags")
+    PIN_EMULATOR = ("pin_emulator", "virDomainPinEmulator")
+    PIN_IOTHREAD = ("pin_iothread", "virDomainPinIOThread")
+    SET_NUMATUNE = ("set_numatune", "virDomainSetNumaParameters")
+    DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
+
+    def __init__(self, method: str, api: str) -> None:
+        self.method = method
+        self.api = api
