@@ -1,0 +1,1 @@
+"""What hvcore ships for the tests of its users."""
