@@ -282,6 +282,10 @@ class StateDirectory:
     def release(self) -> None:
         """Stop being the owner."""
         if self._lock is not None:
+            if self.sockets != self.run:
+                # A directory outside of the root is not to be left behind; what runs keeps it.
+                with contextlib.suppress(OSError):
+                    self.sockets.rmdir()
             # Whoever reads the file now must not be told of an owner that is gone.
             os.ftruncate(self._lock, 0)
             os.close(self._lock)

@@ -178,3 +178,18 @@ def test_why_a_domain_stopped_outlives_the_process_that_saw_it(directory):
     (directory.config / "domains" / UUID / "stopped").write_bytes(b"\xff nonsense")
     (damaged,) = directory.load()
     assert damaged.stopped is ShutoffReason.UNKNOWN
+
+
+def test_a_directory_for_short_paths_is_not_left_behind_unless_something_runs(tmp_path):
+    deep = tmp_path.joinpath(*["deep" * 10] * 3)
+    uri = parse(f"qemu:///embed?root={deep}")
+    directory = StateDirectory(state_roots(uri, environ={}, uid=os.getuid(), home="/"))
+    assert directory.sockets != directory.run
+    directory.acquire()
+    running = directory.runtime(UUID)
+    directory.release()
+    assert running.exists()
+    directory.acquire()
+    directory.drop_status(UUID)
+    directory.release()
+    assert not directory.sockets.exists()
