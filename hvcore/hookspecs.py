@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hvcore.capabilities import ProbeSession
     from hvcore.errors import Issue
     from hvcore.model.domain import Domain
+    from hvcore.model.types import NodeSet
     from hvcore.pipeline import Context
     from hvcore.registry import Registry
 
@@ -66,6 +67,16 @@ def hv_validate(domain: Domain, ctx: Context) -> Iterable[Issue] | None:
 
 
 # -- a running domain ------------------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def hv_advise_placement(vcpus: int, memory: int) -> NodeSet | None:
+    """Return the host nodes for a domain that leaves them to an advisor; asked once at its start.
+
+    ``vcpus`` are those online at start, ``memory`` is in MiB. Runs in a thread, so it may take its
+    time; raises :class:`~hvcore.errors.HvError` when there is no advice to be had, and returns None
+    to leave it to another plugin.
+    """
 
 
 @hookspec

@@ -8,6 +8,7 @@ from typing import Any
 from typing import Final
 
 from hvcore.capabilities import ProbeSession
+from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 from hvcore.feature import Feature
@@ -55,6 +56,7 @@ __all__ = [
     "UUID",
     "YESNO",
     "Context",
+    "DriverError",
     "Element",
     "ErrorClass",
     "Feature",

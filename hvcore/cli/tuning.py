@@ -54,7 +54,7 @@ def scope(options: dict[str, Any]) -> dict[str, bool | None]:
 @click.option("--hotpluggable", is_flag=True, help="those that come can be unplugged again")
 @scope_options
 @click.pass_obj
-def setvcpus(session: Session, domain: str, count: int, **options: Any) -> None:
+def setvcpus(session: Session, /, domain: str, count: int, **options: Any) -> None:
     """Change the number of virtual CPUs."""
     where = scope(options)
     if count == 0:
@@ -79,7 +79,7 @@ def setvcpus(session: Session, domain: str, count: int, **options: Any) -> None:
 @click.option("--active", is_flag=True, help="how many are online (the default)")
 @scope_options
 @click.pass_obj
-def vcpucount(session: Session, domain: str, **options: Any) -> None:
+def vcpucount(session: Session, /, domain: str, **options: Any) -> None:
     """Show how many virtual CPUs there are and can be."""
     where = scope(options)
     if options["maximum"] and options["active"]:
@@ -180,7 +180,7 @@ def _pin(
 @scope_options
 @click.pass_obj
 def vcpupin(
-    session: Session, domain: str, vcpu: int | None, cpulist: str | None, **options: Any
+    session: Session, /, domain: str, vcpu: int | None, cpulist: str | None, **options: Any
 ) -> None:
     """Show or change the host CPUs that virtual CPUs may run on."""
     where = scope(options)
@@ -200,7 +200,7 @@ def vcpupin(
 @click.option("--cpulist", "cpulist_option", help="host CPUs, as 0-3,^2; r for all")
 @scope_options
 @click.pass_obj
-def emulatorpin(session: Session, domain: str, cpulist: str | None, **options: Any) -> None:
+def emulatorpin(session: Session, /, domain: str, cpulist: str | None, **options: Any) -> None:
     """Show or change the host CPUs that the hypervisor's own threads may run on."""
     where = scope(options)
     cpus = options["cpulist_option"] if cpulist is None else cpulist
@@ -224,7 +224,9 @@ def emulatorpin(session: Session, domain: str, cpulist: str | None, **options: A
 @click.argument("cpulist")
 @scope_options
 @click.pass_obj
-def iothreadpin(session: Session, domain: str, iothread: int, cpulist: str, **options: Any) -> None:
+def iothreadpin(
+    session: Session, /, domain: str, iothread: int, cpulist: str, **options: Any
+) -> None:
     """Change the host CPUs that an I/O thread may run on."""
     where = scope(options)
     _pin(session, domain, cpulist, lambda found, mask: found.pin_iothread(iothread, mask, **where))
@@ -234,7 +236,7 @@ def iothreadpin(session: Session, domain: str, iothread: int, cpulist: str, **op
 @domain_argument
 @scope_options
 @click.pass_obj
-def iothreadinfo(session: Session, domain: str, **options: Any) -> None:
+def iothreadinfo(session: Session, /, domain: str, **options: Any) -> None:
     """Show the I/O threads and the host CPUs they may run on."""
     where = scope(options)
     _masks(session, domain, "IOThread ID", lambda found: found.iothread_pins(**where))
@@ -252,7 +254,7 @@ def iothreadinfo(session: Session, domain: str, **options: Any) -> None:
 @scope_options
 @click.pass_obj
 def numatune(
-    session: Session, domain: str, mode: str | None, nodeset: str | None, **options: Any
+    session: Session, /, domain: str, mode: str | None, nodeset: str | None, **options: Any
 ) -> None:
     """Show or change the host nodes that memory comes from."""
     where = scope(options)

@@ -14,6 +14,7 @@ import pytest
 
 from hvcore.errors import DriverError
 from hvcore.errors import LaunchError
+from hvcore.model.types import NodeSet
 from hvcore.state import process_start
 from hvcore_qemu.process import Launch
 from hvcore_qemu.process import Log
@@ -63,7 +64,7 @@ async def test_it_may_be_bound_to_cpus_without_binding_us(tmp_path):
     before = os.sched_getaffinity(0)
     cpu = min(before)
     code = "import os; print(os.sched_getaffinity(0))"
-    process = await Process.spawn(launch(tmp_path, show(code), affinity=frozenset({cpu})))
+    process = await Process.spawn(launch(tmp_path, show(code), affinity=NodeSet([cpu])))
     await process.wait()
     assert (tmp_path / "vm.log").read_text().strip() == str({cpu})
     assert os.sched_getaffinity(0) == before

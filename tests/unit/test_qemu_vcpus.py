@@ -11,7 +11,13 @@ from hvcore.model.devices import Devices
 from hvcore.model.domain import Domain
 from hvcore.model.vcpu import Vcpu
 from hvcore.model.vcpu import VcpuState
+from hvcore_qemu.placement import Threads
+from hvcore_qemu.vcpus import Steps
+from hvcore_qemu.vcpus import came
+from hvcore_qemu.vcpus import entities
 from hvcore_qemu.vcpus import plug
+from hvcore_qemu.vcpus import select
+from hvcore_qemu.vcpus import went
 
 
 def guest(*orders: int | None) -> Domain:
@@ -71,3 +77,68 @@ def test_cpus_that_cannot_be_plugged_so_are_refused(
 ) -> None:
     with pytest.raises(ValidationFailed, match=message):
         talk(guest(*orders), answer)
+
+
+# -- while the guest runs -----------------------------------------------------------------------
+
+
+def numbers(entities: Any) -> list[int]:
+    return [entity.first for entity in entities]
+
+
+def test_the_lowest_come_and_the_highest_go() -> None:
+    domain = guest(2, None, None)
+    known = entities([entry(n) for n in range(4)])
+    assert numbers(select(domain, known, 4).plug) == [2, 3]
+    assert numbers(select(domain, known, 3).plug) == [2]
+    assert numbers(select(domain, known, 1).unplug) == [1]
+    assert select(domain, known, 2) == Steps()
+
+
+def test_what_was_there_from_the_beginning_stays() -> None:
+    domain = guest(2)
+    known = entities([entry(0), entry(1)])
+    with pytest.raises(ValidationFailed, match="failed to find appropriate hotpluggable vcpus"):
+        select(guest(), known[:1], 0)
+    assert numbers(select(domain, known, 1).unplug) == [1]
+
+
+def test_half_a_core_cannot_be_plugged() -> None:
+    domain = guest(None, None, None)
+    known = entities([entry(0), entry(1, threads=3)])
+    with pytest.raises(ValidationFailed, match="granularity does not allow"):
+        select(domain, known, 2)
+    assert numbers(select(domain, known, 4).plug) == [1]
+
+
+def test_what_came_and_went_is_listed_in_order() -> None:
+    domain = guest(2, None, None)
+    assert domain.vcpu is not None
+    domain.vcpu.current = 2
+    known = entities([entry(n) for n in range(4)])
+    came(domain, known[3])
+    came(domain, known[2])
+    assert [(state.enabled, state.order) for state in domain.vcpus] == [
+        (True, 1), (True, 2), (True, 4), (True, 3),
+    ]  # fmt: skip
+    assert domain.vcpu.current is None
+    went(domain, known[1])
+    assert [(state.enabled, state.order) for state in domain.vcpus] == [
+        (True, 1), (False, None), (True, 3), (True, 2),
+    ]  # fmt: skip
+    assert domain.vcpu.current == 3
+
+
+def test_a_guest_that_never_listed_its_cpus_does_once_one_came() -> None:
+    domain = Domain(type="kvm", name="g", devices=Devices(), vcpu=Vcpu(count=3, current=2))
+    came(domain, entities([entry(n) for n in range(3)])[2])
+    listed = [(s.id, s.enabled, s.hotpluggable, s.order) for s in domain.vcpus]
+    assert listed == [(0, True, False, 1), (1, True, False, 2), (2, True, True, 3)]
+
+
+def test_cpus_that_share_a_thread_have_none_of_their_own() -> None:
+    cpus = [{"cpu-index": n, "thread-id": 7} for n in range(2)]
+    threads = [{"id": "iothread2", "thread-id": 9}, {"id": "mine", "thread-id": 10}]
+    found = Threads.told(cpus, threads)
+    assert (dict(found.vcpus), dict(found.iothreads)) == ({}, {2: 9})
+    assert dict(Threads.told(cpus[:1], []).vcpus) == {0: 7}

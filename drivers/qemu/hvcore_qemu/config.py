@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import attrs
 from hvcore_qemu import conffile
 
 if TYPE_CHECKING:
+    from hvcore.state import StateDirectory
     from hvcore_qemu.conffile import Settings
     from hvcore_qemu.firmware import Firmware
 
@@ -181,3 +183,22 @@ def configured(defaults: QemuConfig, settings: Settings | None) -> QemuConfig:
         name: kind(settings, name) for name, kind in SETTINGS.items() if name in settings.values
     }
     return attrs.evolve(defaults, **given)
+
+
+def of_root(directory: StateDirectory) -> QemuConfig:
+    """Return the settings in ``qemu.conf`` or ``qemu.toml`` of the state root.
+
+    What they leave out is as in libvirt, with every path below the state root.
+
+    :raises HvError: when the file cannot be read or understood.
+    """
+    defaults = QemuConfig(
+        lib_dir=str(directory.config),
+        channel_target_dir=str(directory.sockets / "channel"),
+        memory_backing_dir=str(directory.config / "ram"),
+        nvram_dir=str(directory.config / "nvram"),
+        passt_state_dir=str(directory.run / "passt"),
+        dbus_state_dir=str(directory.run / "dbus"),
+        privileged=os.geteuid() == 0,
+    )
+    return configured(defaults, conffile.read(directory.config, "qemu"))

@@ -25,7 +25,6 @@ from typing import Final
 import attrs
 
 from hvcore import events
-from hvcore.driver import Driver
 from hvcore.driver import Info
 from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
@@ -42,17 +41,16 @@ from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.state import write_file
-from hvcore_qemu import conffile
 from hvcore_qemu import lifecycle
-from hvcore_qemu import vcpus
-from hvcore_qemu.config import QemuConfig
-from hvcore_qemu.config import configured
+from hvcore_qemu.config import of_root
+from hvcore_qemu.guest import Guest
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
 from hvcore_qemu.process import Launch
 from hvcore_qemu.process import Log
 from hvcore_qemu.process import Process
+from hvcore_qemu.tuning import Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -65,12 +63,14 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Definition
     from hvcore.pipeline import Pipeline
     from hvcore.registry import Registry
+    from hvcore.rules.placement import Advice
     from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.uri import Uri
     from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import QemuPlan
-    from hvcore_qemu.monitor import Monitor
+    from hvcore_qemu.config import QemuConfig
+    from hvcore_qemu.placement import Placement
     from hvcore_qemu.realhost import RealHost
     from hvcore_qemu.resources import Host
 
@@ -88,20 +88,10 @@ _FAREWELL: Final = 2.0
 _FRESH: Final = 1.0
 """Seconds for which an emulator is not looked at again: a definition and its start are one look."""
 
+_DEPARTURES: Final = {"DEVICE_DELETED": True, "DEVICE_UNPLUG_GUEST_ERROR": False}
+"""Events that tell how the unplugging of a device ended, and whether it is gone."""
+
 _TICK: Final = os.sysconf("SC_CLK_TCK")
-
-
-@attrs.define(eq=False)
-class Guest:
-    """What the driver keeps of a running domain."""
-
-    process: Process
-    monitor: Monitor
-    course: Course
-    log: Log
-    socket: Path
-    crashed: bool = False
-    watcher: asyncio.Task[None] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +104,7 @@ class Start:
     live: Definition
 
 
-class QemuDriver(Driver):
+class QemuDriver(Tuning):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -122,7 +112,7 @@ class QemuDriver(Driver):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.config = _config(self._directory)
+        self.config = of_root(self._directory)
         self._guests: dict[Record, Guest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
@@ -222,16 +212,20 @@ class QemuDriver(Driver):
         :raises LaunchError: it ended before its monitor answered; carries what it wrote.
         :raises DomainGone: the domain was destroyed meanwhile.
         """
-        from hvcore_qemu.realhost import RealHost  # noqa: PLC0415 - only who starts needs a host
+        from hvcore_qemu import placement  # noqa: PLC0415 - only who starts needs these
+        from hvcore_qemu.realhost import RealHost  # noqa: PLC0415
 
-        host = RealHost()
+        assert record.live is not None
+        advice = await placement.advised(self.registry, record.live.domain, self.host)
+        host = RealHost(None if advice is None else advice.nodeset)
         try:
-            await self._start(record, host, paused=paused)
+            await self._start(record, host, advice, paused=paused)
         finally:
             host.give_back_ports()
 
-    async def _start(self, record: Record, host: RealHost, *, paused: bool) -> None:
-        assert record.live is not None
+    async def _start(
+        self, record: Record, host: RealHost, advice: Advice | None, *, paused: bool
+    ) -> None:
         number = record.id
         log = Log(self._directory.log_file(record.uuid))
         try:
@@ -239,20 +233,36 @@ class QemuDriver(Driver):
             record.live = start.live
             for path, content in start.files.items():
                 write_file(Path(path), content, durable=False)
-            launch = Launch(argv=start.argv, env=start.env, fds=host.opened, log=log.path)
+            placement = self._placement(record, advice)
+            domain = start.live.domain
+            launch = Launch(
+                argv=start.argv,
+                env=start.env,
+                fds=host.opened,
+                log=log.path,
+                affinity=placement.first_cpus(domain, self.host().cells),
+                policy=placement.policy(domain),
+            )
             log.begin(launch)
             process = await Process.spawn(launch)
+            placement.pid = process.pid
         finally:
             # QEMU has its own copies; ours would keep its listening sockets alive after it.
             host.close()
         assert host.monitor_path is not None
-        guest = self._guest(record, process, log, host.monitor_path, _course(record))
+        guest = self._guest(record, process, log, host.monitor_path, _course(record), placement)
         try:
             _check_wanted(record, number)
             record.process = (process.pid, process.start)
-            record.data = {"monitor": str(guest.socket)}
+            placed = placement.needed(domain)
+            if placed:
+                await asyncio.to_thread(placement.begin, domain)
+            record.data = {"monitor": str(guest.socket), **placement.kept()}
             self.reports.save(record)
             await self._greet(record, guest, launch)
+            if placed:
+                threads = await self.threads(guest)
+                await asyncio.to_thread(placement.place, domain, threads)
             if not paused:
                 await guest.monitor.execute("cont")
         except BaseException as error:
@@ -318,8 +328,9 @@ class QemuDriver(Driver):
             await asyncio.gather(connecting, ending, return_exceptions=True)
         terminals = await guest.monitor.run(lifecycle.handshake(guest.course))
         if record.live is not None:
-            from hvcore_qemu.devices.disk import limits  # noqa: PLC0415 - see pipeline
-            from hvcore_qemu.devices.graphics import passwords  # noqa: PLC0415 - see pipeline
+            from hvcore_qemu import vcpus  # noqa: PLC0415 - see pipeline
+            from hvcore_qemu.devices.disk import limits  # noqa: PLC0415
+            from hvcore_qemu.devices.graphics import passwords  # noqa: PLC0415
 
             domain = record.live.domain
             await guest.monitor.run(passwords(domain, self.config, int(time.time())))
@@ -329,8 +340,22 @@ class QemuDriver(Driver):
         if terminals and record.live is not None:
             record.live = _with_terminals(record.live, terminals, self.registry)
 
+    def _placement(self, record: Record, advice: Advice | None) -> Placement:
+        """Return where the threads of a guest will be."""
+        from hvcore_qemu.placement import Placement  # noqa: PLC0415 - see start
+
+        # Control groups are the system's; a session sets the affinity of its guests alone.
+        grouped = self.config.privileged and self.uri.path != "/session"
+        return Placement.intended(record, advice, grouped=grouped, root=self.uri.root)
+
     def _guest(
-        self, record: Record, process: Process, log: Log, socket: Path, course: Course
+        self,
+        record: Record,
+        process: Process,
+        log: Log,
+        socket: Path,
+        course: Course,
+        placement: Placement,
     ) -> Guest:
         from hvcore_qemu.monitor import Monitor  # noqa: PLC0415 - QMP is loaded to talk, not to look
 
@@ -339,7 +364,7 @@ class QemuDriver(Driver):
             on_event=lambda event: self._on_event(record, guest, event),
             on_lost=lambda: self._on_lost(guest),
         )
-        guest = Guest(process, monitor, course, log, socket)
+        guest = Guest(process, monitor, course, log, socket, placement)
         record.runtime = guest
         self._guests[record] = guest
         return guest
@@ -349,6 +374,7 @@ class QemuDriver(Driver):
         self._guests.pop(record, None)
         guest.process.send(signal.SIGKILL)
         await guest.process.wait()
+        await _leave_groups(guest)
         await guest.monitor.close()
 
     # -- following ----------------------------------------------------------------------
@@ -360,6 +386,7 @@ class QemuDriver(Driver):
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
         await guest.process.wait()
+        await _leave_groups(guest)
         # Its last words may still be on the way: a shutdown is told from a crash by them.
         await guest.monitor.drained(_DRAIN)
         if self._guests.get(record) is guest:
@@ -375,6 +402,9 @@ class QemuDriver(Driver):
 
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
         # The shutdown of a QEMU that we are ending is no news of the guest.
+        alias = event.get("data", {}).get("device", "")
+        if event["event"] in _DEPARTURES:
+            guest.tell_departure(alias, gone=_DEPARTURES[event["event"]])
         if record.runtime is guest and not record.destroying and not guest.crashed:
             effect = lifecycle.handle(guest.course, record.reason, event)
             self._carry_out(record, guest, effect)
@@ -473,7 +503,8 @@ class QemuDriver(Driver):
         course = _course(record)
         course.fake_reboot = bool(status.data.get("fake_reboot"))
         log = Log(self._directory.log_file(record.uuid))
-        guest = self._guest(record, process, log, socket, course)
+        placement = self._placement(record, None).restored(process.pid, status.data)
+        guest = self._guest(record, process, log, socket, course, placement)
         try:
             if _starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
@@ -483,6 +514,7 @@ class QemuDriver(Driver):
             # Without its monitor it cannot be managed, and must not run beside a second start.
             _log.warning("%s", error)
             await process.stop(force=True, grace=0)
+            await _leave_groups(guest)
             await guest.monitor.close()
             del self._guests[record]
             failed = _starting(record)
@@ -498,6 +530,8 @@ class QemuDriver(Driver):
 
     async def _finish_off(self, record: Record, status: Status, socket: Path) -> None:
         """Say how a domain ended that has no process any more."""
+        placement = self._placement(record, None).restored(0, status.data)
+        await asyncio.to_thread(placement.end)
         if _starting(record):
             if status.pid is None:
                 await self._quit_orphan(record)
@@ -540,6 +574,7 @@ class QemuDriver(Driver):
             return
         guest.course.fake_reboot = False
         await guest.process.stop(force=not graceful)
+        await _leave_groups(guest)
         self._note(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
 
     async def shutdown(self, record: Record) -> None:
@@ -685,25 +720,6 @@ class QemuDriver(Driver):
         return domaincaps.without_deprecated(found, caps) if disable_deprecated else found
 
 
-def _config(directory: StateDirectory) -> QemuConfig:
-    """Return the settings in ``qemu.conf`` or ``qemu.toml`` of the state root.
-
-    What they leave out is as in libvirt, with every path below the state root.
-
-    :raises HvError: when the file cannot be read or understood.
-    """
-    defaults = QemuConfig(
-        lib_dir=str(directory.config),
-        channel_target_dir=str(directory.sockets / "channel"),
-        memory_backing_dir=str(directory.config / "ram"),
-        nvram_dir=str(directory.config / "nvram"),
-        passt_state_dir=str(directory.run / "passt"),
-        dbus_state_dir=str(directory.run / "dbus"),
-        privileged=os.geteuid() == 0,
-    )
-    return configured(defaults, conffile.read(directory.config, "qemu"))
-
-
 def _course(record: Record) -> Course:
     domain = record.definition.domain
     return Course(
@@ -732,6 +748,12 @@ def _check_wanted(record: Record, number: int | None) -> None:
     """Refuse to go on starting what somebody destroyed meanwhile."""
     if record.id != number:
         raise DomainGone(f"domain '{record.name}' was destroyed", domain=record.name)
+
+
+async def _leave_groups(guest: Guest) -> None:
+    """Remove the control groups of a guest whose process is gone."""
+    if guest.placement.made:
+        await asyncio.to_thread(guest.placement.end)
 
 
 def _starting(record: Record) -> bool:

@@ -23,6 +23,8 @@ from typing import TypeVar
 import attrs
 
 from hvcore import __version__
+from hvcore.affinity import set_affinity
+from hvcore.affinity import set_memory_policy
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import LaunchError
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
     from pathlib import Path
+
+    from hvcore.model.types import NodeSet
+    from hvcore.rules.placement import MemoryPolicy
 
 _T = TypeVar("_T")
 
@@ -52,14 +57,16 @@ class Launch:
 
     :param fds: descriptors it inherits under the same numbers.
     :param log: file its output is appended to.
-    :param affinity: host CPUs it may run on; all unless given.
+    :param affinity: host CPUs it is started on; all unless given.
+    :param policy: where its memory comes from.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     fds: Sequence[int]
     log: Path
-    affinity: frozenset[int] | None = None
+    affinity: NodeSet | None = None
+    policy: MemoryPolicy | None = None
 
 
 class Process:
@@ -84,6 +91,7 @@ class Process:
         """Start a process of its own session.
 
         :raises LaunchError: the program cannot be executed, or its log cannot be written.
+        :raises DriverError: the host does not have the CPUs or nodes it is to be started on.
         """
         try:
             popen = await _in_thread(lambda: _popen(launch))
@@ -224,9 +232,10 @@ def _open_log(path: Path) -> int:
 
 
 def _popen(launch: Launch) -> subprocess.Popen[bytes]:
-    if launch.affinity is not None:
-        # Of this thread alone; the child inherits it. A preexec_fn would need a real fork.
-        os.sched_setaffinity(0, launch.affinity)
+    # Of this thread alone; the child inherits it. A preexec_fn would need a real fork.
+    set_affinity(0, launch.affinity)
+    if launch.policy is not None:
+        set_memory_policy(launch.policy)
     log = _open_log(launch.log)
     try:
         return subprocess.Popen(

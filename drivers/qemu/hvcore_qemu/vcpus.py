@@ -1,4 +1,4 @@
-"""Virtual CPUs of a running QEMU: those that can be unplugged again are plugged after its start.
+"""Virtual CPUs of a running QEMU: what can be plugged, at its start and later.
 
 Sans-IO: generators that yield commands of the monitor and are sent the answers.
 """
@@ -15,6 +15,7 @@ import attrs
 
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
+from hvcore.rules.vcpu import vcpu_states
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,6 +42,11 @@ class Entity:
     count: int
     type: str
     place: dict[str, Any]
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of its virtual CPUs."""
+        return range(self.first, self.first + self.count)
 
 
 def entities(answer: list[dict[str, Any]]) -> list[Entity]:
@@ -95,5 +101,97 @@ def plug(domain: Domain) -> Generator[Command, Any, None]:
             orders.add(state.order)
         if state.enabled and state.hotpluggable:
             wanted.append((state, entity))
-    for state, entity in sorted(wanted, key=lambda pair: pair[0].order or 0):
-        yield "device_add", {"driver": entity.type, "id": f"vcpu{state.id}", **entity.place}
+    for _, entity in sorted(wanted, key=lambda pair: pair[0].order or 0):
+        yield "device_add", device(entity)
+
+
+def device(entity: Entity) -> dict[str, Any]:
+    """Return the arguments of ``device_add`` for an entity."""
+    return {"driver": entity.type, "id": f"vcpu{entity.first}", **entity.place}
+
+
+# -- while the guest runs -----------------------------------------------------------------------
+
+
+@final
+@attrs.frozen
+class Steps:
+    """What is to come and to go, in order."""
+
+    plug: tuple[Entity, ...] = ()
+    unplug: tuple[Entity, ...] = ()
+
+
+def known() -> Generator[Command, Any, list[Entity]]:
+    """Ask QEMU what it can plug."""
+    return entities((yield "query-hotpluggable-cpus", {}))
+
+
+def select(domain: Domain, known: list[Entity], count: int) -> Steps:
+    """Return what has to come or to go until ``count`` virtual CPUs are online.
+
+    The lowest that are offline come, the highest that can be unplugged go.
+
+    :raises ValidationFailed: when that cannot be.
+    """
+    states = vcpu_states(domain)
+    online = sum(state.enabled for state in states)
+    coming = count > online
+    chosen: list[Entity] = []
+    for entity in known if coming else reversed(known):
+        if online == count:
+            break
+        state = states[entity.first]
+        # Those that QEMU was started with have no name by which they could be unplugged.
+        if state.enabled == coming or not (coming or state.hotpluggable):
+            continue
+        online += entity.count if coming else -entity.count
+        if online > count if coming else online < count:
+            _refuse("target vm vcpu granularity does not allow the desired vcpu count")
+        chosen.append(entity)
+    if online != count:
+        _refuse(
+            "failed to find appropriate hotpluggable vcpus to reach the desired target vcpu count"
+        )
+    return Steps(plug=tuple(chosen)) if coming else Steps(unplug=tuple(chosen))
+
+
+def _listed(domain: Domain) -> list[VcpuState]:
+    """Return the states of a running domain, from now on listed in its document, in their order."""
+    if not domain.vcpus:
+        domain.vcpus = vcpu_states(domain)
+    last = max((state.order or 0 for state in domain.vcpus), default=0)
+    for state in domain.vcpus:
+        if state.enabled and not state.order:
+            last += 1
+            state.order = last
+    return domain.vcpus
+
+
+def _count(domain: Domain) -> None:
+    assert domain.vcpu is not None  # every definition has one
+    online = sum(state.enabled for state in domain.vcpus)
+    domain.vcpu.current = online if online < domain.vcpu.count else None
+
+
+def came(domain: Domain, entity: Entity) -> None:
+    """Note that an entity was plugged."""
+    states = _listed(domain)
+    order = max((state.order or 0 for state in states), default=0) + 1
+    for number in entity.numbers:
+        state = states[number]
+        state.enabled, state.hotpluggable, state.order = True, True, order
+    _count(domain)
+
+
+def went(domain: Domain, entity: Entity) -> None:
+    """Note that an entity was unplugged; those that came after it move up."""
+    states = _listed(domain)
+    order = states[entity.first].order or 0
+    for number in entity.numbers:
+        state = states[number]
+        state.enabled, state.hotpluggable, state.order = False, True, None
+    for state in states:
+        if state.order and state.order > order:
+            state.order -= 1
+    _count(domain)

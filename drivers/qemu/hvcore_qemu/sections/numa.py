@@ -17,6 +17,7 @@ from hvcore.rules.base import Rules
 from hvcore.rules.domain_memory import has_memory_hotplug
 from hvcore.rules.domain_memory import numa_cells
 from hvcore.rules.numatune import numa_nodeset
+from hvcore.rules.placement import wants_advice
 from hvcore.rules.vcpu import max_vcpus
 from hvcore.rules.vcpu import online_vcpus
 from hvcore_qemu.machines import machine_of
@@ -149,14 +150,6 @@ def prepare(work: Preparation) -> None:
         work.resources.host_arch = info.arch
     facts.emulator_nodes = _emulator_nodes(domain, nodes, advice)
     work.resources.memory = facts
-
-
-def wants_advice(domain: Domain) -> bool:
-    """Return whether numad chooses where the guest runs or where its memory comes from."""
-    memory = domain.numatune.memory if domain.numatune else None
-    return bool(
-        (domain.vcpu and domain.vcpu.placement == "auto") or (memory and memory.placement == "auto")
-    )
 
 
 def _emulator_nodes(
