@@ -21,12 +21,14 @@ from hvcore.errors import InvalidState
 from hvcore.errors import MonitorError
 from hvcore.errors import Unsupported
 from hvcore.errors import ValidationFailed
+from hvcore.model.types import NodeSet
 from hvcore.state import process_start
 
 pytestmark = [
     pytest.mark.qemu,
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs"),
 ]
+REAL_NUMAD = shutil.which("numad")
 CPUSET = Path("/sys/fs/cgroup/cpuset")
 grouped = pytest.mark.skipif(
     not os.access(CPUSET / "cpuset.cpus", os.W_OK), reason="no cpuset control groups of version 1"
@@ -335,11 +337,15 @@ def numad(tmp_path, monkeypatch):
     calls = folder / "calls"
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
-    def answers(text, status=0):
+    def runs(script):
         program = folder / "numad"
-        program.write_text(f"#!/bin/sh\necho \"$*\" >> '{calls}'\nprintf '{text}'\nexit {status}\n")
+        program.write_text(f"#!/bin/sh\necho \"$*\" >> '{calls}'\n{script}\n")
         program.chmod(0o700)
 
+    def answers(text, status=0):
+        runs(f"printf '{text}'\nexit {status}")
+
+    answers.runs = runs
     answers.calls = lambda: calls.read_text().splitlines() if calls.exists() else []
     return answers
 
@@ -395,10 +401,15 @@ async def test_a_host_without_numad_says_so(host, monkeypatch, tmp_path):
         await host.create(AUTO.replace("<devices>", f"<devices><emulator>{emulator}</emulator>"))
 
 
-@pytest.mark.skipif(shutil.which("numad") is None, reason="numad is not installed")
-async def test_real_numad_advises_a_node_that_is_there(host, tmp_path):
+@pytest.mark.skipif(REAL_NUMAD is None, reason="numad is not installed")
+async def test_real_numad_is_asked_once_and_names_nodes_that_are_there(host, numad, tmp_path):
+    numad.runs(f'exec {REAL_NUMAD} "$@"')
     domain = await host.create(AUTO)
-    assert status_of(domain, tmp_path)["data"]["numad"]["nodeset"] == "0"
+    assert numad.calls() == ["-w 2:129"]
+    advice = NodeSet.parse(status_of(domain, tmp_path)["data"]["numad"]["nodeset"])
+    there = NodeSet.parse(read("/sys/devices/system/node/online").strip())
+    assert advice
+    assert set(advice) <= set(there)
     await domain.destroy()
 
 
