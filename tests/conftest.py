@@ -38,6 +38,10 @@ def qemu() -> Path:
     found = shutil.which(QEMU)
     if found is None:
         pytest.skip(f"{QEMU} is not installed")
+    return _new_enough(found)
+
+
+def _new_enough(found: str) -> Path:
     banner = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"version (\d+)", banner)
     if version is None or int(version[1]) < OLDEST_QEMU:
@@ -46,9 +50,28 @@ def qemu() -> Path:
 
 
 @pytest.fixture(scope="session")
+def qemu_aarch64() -> Path:
+    """Return QEMU's binary for aarch64; the environment may say where it was unpacked."""
+    found = os.environ.get("HVCORE_TEST_QEMU_AARCH64") or shutil.which("qemu-system-aarch64")
+    if found is None:
+        pytest.skip("qemu-system-aarch64 is not installed")
+    return _new_enough(found)
+
+
+@pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
     """Return kernel and initramfs of the test guest; a test that boots it is marked ``guest``."""
+    return _built(tmp_path_factory, "x86_64")
+
+
+@pytest.fixture(scope="session")
+def guest_aarch64(tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    """Return the test guest for aarch64, which has firmware too."""
+    return _built(tmp_path_factory, "aarch64")
+
+
+def _built(tmp_path_factory: pytest.TempPathFactory, architecture: str) -> Guest:
     try:
-        return build(tmp_path_factory.mktemp("guest") / "initramfs.cpio")
+        return build(tmp_path_factory.mktemp("guest") / "initramfs.cpio", architecture)
     except GuestUnavailableError as error:
         pytest.skip(str(error))

@@ -3,11 +3,13 @@
 Nothing is installed and no tool is needed: the modules are found by reading what each says of
 itself, and the archive is written here. The result depends on its inputs alone.
 
-By hand: ``python -m tests.guest.build [FILE]`` writes the initramfs and prints how to boot it.
+By hand: ``python -m tests.guest.build [--architecture NAME] [FILE]`` writes the initramfs and
+prints how to boot it.
 """
 
 from __future__ import annotations
 
+import argparse
 import lzma
 import os
 import re
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 EXTRACTED = HERE.parents[1] / "build" / "guest"
-"""Where .ci/run unpacks the kernel package: ``boot/`` and ``lib/modules/`` are below it."""
+"""Where .ci/run unpacks packages, in a folder for each architecture."""
 
 MARKER = "HVCORE-GUEST-READY"
 """Printed on the serial console once the guest answers to the power button."""
@@ -40,10 +42,13 @@ MODULES = (
     "virtio_rng",
     "virtio_input",
     "virtio_mem",
+)
+"""What a guest loads; dependencies are added, and modules built into the kernel are skipped."""
+PANIC_MODULES = (
     "pvpanic_mmio",  # also drives the ISA device, which is found through ACPI
     "pvpanic_pci",
 )
-"""What the guest loads; dependencies are added, and modules built into the kernel are skipped."""
+"""What Debian builds for x86_64 alone."""
 
 _NEWC = "070701" + "{:08X}" * 13
 _PT_INTERP = 3
@@ -54,6 +59,31 @@ class GuestUnavailableError(Exception):
     """The guest cannot be built here; the message says which file is missing."""
 
 
+class Architecture(NamedTuple):
+    """What differs between the machines that guests are built for."""
+
+    debian: str
+    """What Debian calls it."""
+    elf: int
+    """The number of the machine in programs."""
+    modules: tuple[str, ...]
+    run: str
+    """The start of a QEMU command line that shows the guest on the terminal."""
+    console: str
+    needs_firmware: bool
+    """Whether there is ACPI only with UEFI; the x86_64 machines bring a BIOS."""
+
+
+ARCHITECTURES = {
+    "x86_64": Architecture(
+        "amd64", 62, (*MODULES, *PANIC_MODULES), "qemu-system-x86_64", "ttyS0", False
+    ),
+    "aarch64": Architecture(
+        "arm64", 183, MODULES, "qemu-system-aarch64 -machine virt -cpu cortex-a57", "ttyAMA0", True
+    ),
+}
+
+
 class Kernel(NamedTuple):
     """A kernel image and the modules that belong to it."""
 
@@ -62,40 +92,59 @@ class Kernel(NamedTuple):
     modules: Path
 
 
+class Firmware(NamedTuple):
+    """UEFI firmware, as two flash images of the size that QEMU wants."""
+
+    code: Path
+    variables: Path
+
+
 class Guest(NamedTuple):
-    """What a domain XML names in ``<kernel>`` and ``<initrd>``."""
+    """What a domain XML names in ``<kernel>``, ``<initrd>``, ``<loader>`` and ``<nvram>``."""
 
     kernel: Path
     initrd: Path
+    firmware: Firmware | None = None
 
 
-def find_kernel() -> Kernel:
+def _variable(name: str, architecture: str) -> str:
+    """Return the environment variable that says where a part of the guest is."""
+    suffix = "" if architecture == "x86_64" else f"_{architecture.upper()}"
+    return f"HVCORE_TEST_{name}{suffix}"
+
+
+def find_kernel(architecture: str = "x86_64") -> Kernel:
     """Return the kernel to boot.
 
-    ``HVCORE_TEST_KERNEL`` (a ``vmlinuz-RELEASE`` file) wins over the one that .ci/run unpacked,
-    and that over the newest cloud kernel in /boot.
+    ``HVCORE_TEST_KERNEL`` (a ``vmlinuz-RELEASE`` file; ``HVCORE_TEST_KERNEL_AARCH64`` for aarch64)
+    wins over the one that .ci/run unpacked, and that over the newest cloud kernel in /boot.
 
     :raises GuestUnavailableError: when there is none, or its modules are missing.
     """
-    named = os.environ.get("HVCORE_TEST_KERNEL")
+    variable = _variable("KERNEL", architecture)
+    named = os.environ.get(variable)
     if named:
         images = [Path(named)]
     else:
+        pattern = f"vmlinuz-*-cloud-{ARCHITECTURES[architecture].debian}"
         images = [
             image
-            for folder in (EXTRACTED / "boot", Path("/boot"))
-            for image in sorted(folder.glob("vmlinuz-*-cloud-*"), key=_version, reverse=True)
+            for folder in (EXTRACTED / architecture / "boot", Path("/boot"))
+            for image in sorted(folder.glob(pattern), key=_version, reverse=True)
         ]
     if not images:
-        raise GuestUnavailableError("no cloud kernel in /boot, and HVCORE_TEST_KERNEL is not set")
+        raise GuestUnavailableError(
+            f"no cloud kernel for {architecture} in /boot, and {variable} is not set"
+        )
     image = images[0]
     if not os.access(image, os.R_OK):
         raise GuestUnavailableError(f"kernel {image} is missing or not readable")
     release = image.name.removeprefix("vmlinuz-")
     for root in (image.parent.parent, Path("/")):
-        modules = root / "lib" / "modules" / release
-        if modules.is_dir():
-            return Kernel(image, release, modules)
+        for library in ("lib", "usr/lib"):
+            modules = root / library / "modules" / release
+            if modules.is_dir():
+                return Kernel(image, release, modules)
     raise GuestUnavailableError(f"no modules for kernel {image} (lib/modules/{release})")
 
 
@@ -103,17 +152,47 @@ def _version(image: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", image.name)]
 
 
-def find_busybox() -> Path:
+def find_busybox(architecture: str = "x86_64") -> Path:
     """Return a statically linked busybox.
+
+    ``HVCORE_TEST_BUSYBOX`` (``HVCORE_TEST_BUSYBOX_AARCH64`` for aarch64) wins over the one that
+    .ci/run unpacked, and that over the one in PATH.
+
+    :raises GuestUnavailableError: when there is none for the architecture.
+    """
+    folder = EXTRACTED / architecture
+    unpacked = (folder / place / "busybox" for place in ("bin", "usr/bin"))
+    found = (
+        os.environ.get(_variable("BUSYBOX", architecture))
+        or next((path for path in unpacked if path.exists()), None)
+        or shutil.which("busybox")
+    )
+    if not found:
+        raise GuestUnavailableError("no busybox found (Debian: busybox-static)")
+    program = Path(found).read_bytes()
+    (machine,) = struct.unpack_from("<H", program, 0x12)
+    if machine != ARCHITECTURES[architecture].elf:
+        raise GuestUnavailableError(f"{found} is not for {architecture}")
+    if _has_interpreter(program):
+        raise GuestUnavailableError(f"{found} is not statically linked (Debian: busybox-static)")
+    return Path(found)
+
+
+def find_firmware(architecture: str) -> Firmware | None:
+    """Return the firmware that .ci/run unpacked; None for an architecture that needs none.
+
+    An installed one is not taken: that of Debian 12 declares its flash to be memory, which SRAT has
+    in no node, and Linux then makes do with a single node.
 
     :raises GuestUnavailableError: when there is none.
     """
-    found = os.environ.get("HVCORE_TEST_BUSYBOX") or shutil.which("busybox")
-    if not found:
-        raise GuestUnavailableError("no busybox found (Debian: busybox-static)")
-    if _has_interpreter(Path(found).read_bytes()):
-        raise GuestUnavailableError(f"{found} is not statically linked (Debian: busybox-static)")
-    return Path(found)
+    if not ARCHITECTURES[architecture].needs_firmware:
+        return None
+    folder = EXTRACTED / architecture / "usr" / "share" / "AAVMF"
+    firmware = Firmware(folder / "AAVMF_CODE.fd", folder / "AAVMF_VARS.fd")
+    if not all(path.exists() for path in firmware):
+        raise GuestUnavailableError(f"no UEFI firmware for {architecture} in {folder}")
+    return firmware
 
 
 def _has_interpreter(program: bytes) -> bool:
@@ -129,7 +208,7 @@ def _content(module: Path) -> bytes:
     return lzma.decompress(raw) if module.suffix == ".xz" else raw
 
 
-def load_order(folder: Path, wanted: tuple[str, ...] = MODULES) -> dict[str, bytes]:
+def load_order(folder: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     """Return the modules to load by name, each after what it depends on.
 
     modules.dep would say this too, but it is made when a kernel package is installed, and the
@@ -201,7 +280,7 @@ class Archive:
         return b"".join(self._parts)
 
 
-def initramfs(kernel: Kernel, busybox: Path) -> bytes:
+def initramfs(kernel: Kernel, busybox: Path, wanted: tuple[str, ...]) -> bytes:
     """Return the initramfs, uncompressed: unpacking costs more than loading under emulation."""
     archive = Archive()
     for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules"):
@@ -212,35 +291,44 @@ def initramfs(kernel: Kernel, busybox: Path) -> bytes:
     archive.file("init", (HERE / "init.sh").read_bytes())
     # The name is what acpid runs for the power button.
     archive.file("etc/acpi/PWRF/00000080", (HERE / "power-button.sh").read_bytes())
-    modules = load_order(kernel.modules)
+    modules = load_order(kernel.modules, wanted)
     for name, content in modules.items():
         archive.file(f"modules/{name}.ko", content, 0o644)
     archive.file("modules/order", "".join(f"{name}.ko\n" for name in modules).encode(), 0o644)
     return archive.finish()
 
 
-def build(target: Path) -> Guest:
+def build(target: Path, architecture: str = "x86_64") -> Guest:
     """Write the initramfs to ``target`` and return the guest.
 
-    :raises GuestUnavailableError: when the kernel, its modules or busybox are missing.
+    :raises GuestUnavailableError: when the kernel, its modules, busybox or firmware are missing.
     """
-    kernel = find_kernel()
-    target.write_bytes(initramfs(kernel, find_busybox()))
-    return Guest(kernel.image, target)
+    kernel = find_kernel(architecture)
+    busybox = find_busybox(architecture)
+    firmware = find_firmware(architecture)
+    target.write_bytes(initramfs(kernel, busybox, ARCHITECTURES[architecture].modules))
+    return Guest(kernel.image, target, firmware)
 
 
 def main(arguments: list[str]) -> int:
     """Build the guest from the command line."""
-    target = Path(arguments[0]) if arguments else EXTRACTED / "initramfs.cpio"
+    parser = argparse.ArgumentParser("python -m tests.guest.build")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="x86_64")
+    parser.add_argument("file", nargs="?", type=Path)
+    options = parser.parse_args(arguments)
+    target = options.file or EXTRACTED / options.architecture / "initramfs.cpio"
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        guest = build(target)
+        guest = build(target, options.architecture)
     except GuestUnavailableError as error:
         print(f"no test guest: {error}", file=sys.stderr)
         return 1
+    architecture = ARCHITECTURES[options.architecture]
+    firmware = f" -bios {guest.firmware.code}" if guest.firmware else ""
     print(
-        f"qemu-system-x86_64 -accel tcg -m 256 -nographic -no-reboot -kernel {guest.kernel}"
-        f" -initrd {guest.initrd} -append 'console=ttyS0 hvcore.poweroff=1'"
+        f"{architecture.run} -accel tcg -m 256 -nographic -no-reboot{firmware}"
+        f" -kernel {guest.kernel} -initrd {guest.initrd}"
+        f" -append 'console={architecture.console} hvcore.poweroff=1'"
     )
     return 0
 

@@ -3,6 +3,8 @@
 # HVCORE-GUEST-READY once it can be switched off, and then offers a shell there.
 # On the kernel command line, N being seconds after the marker:
 #   hvcore.poweroff=N  hvcore.reboot=N  hvcore.panic=N
+# and, printed in base64 before the marker, an ACPI table:
+#   hvcore.table=NAME
 /bin/busybox mkdir -p /bin /proc /sys /dev /run /tmp
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/ TERM=dumb PS1="guest# "
@@ -34,6 +36,16 @@ echo "HVCORE-GUEST disks=$(names /sys/block)"
 echo "HVCORE-GUEST networks=$(names /sys/class/net)"
 echo "HVCORE-GUEST ports=$(names /sys/class/virtio-ports)"
 
+printf 'HVCORE-GUEST pci='
+for device in /sys/bus/pci/devices/*; do
+    [ -e "$device" ] && printf '%s=%s:%s,' "${device##*/}" "$(cat "$device/vendor")" "$(cat "$device/device")"
+done
+echo
+if [ -e /sys/devices/system/node ]; then
+    echo "HVCORE-GUEST nodes=$(ls -d /sys/devices/system/node/node* | sed 's/.*node//' | sort -n | tr '\n' ',')"
+    echo "HVCORE-GUEST initiators=$(cat /sys/devices/system/node/has_generic_initiator)"
+fi
+
 later() {
     (sleep "$1"; shift; "$@") &
 }
@@ -45,6 +57,10 @@ for word in $(cat /proc/cmdline); do
     hvcore.poweroff=*) later "${word#*=}" poweroff -f ;;
     hvcore.reboot=*) later "${word#*=}" reboot -f ;;
     hvcore.panic=*) later "${word#*=}" crash ;;
+    hvcore.table=*)
+        table=${word#*=}
+        echo "HVCORE-GUEST $table=$(base64 "/sys/firmware/acpi/tables/$table" | tr -d '\n')"
+        ;;
     esac
 done
 echo HVCORE-GUEST-READY

@@ -15,6 +15,7 @@ from tests.guest.build import MARKER
 from tests.guest.build import Archive
 from tests.guest.build import Guest
 from tests.guest.build import GuestUnavailableError
+from tests.guest.build import find_busybox
 from tests.guest.build import find_kernel
 from tests.guest.build import load_order
 
@@ -69,6 +70,14 @@ def test_kernel_named_by_the_environment_must_exist(monkeypatch, tmp_path):
     monkeypatch.setenv("HVCORE_TEST_KERNEL", str(tmp_path / "vmlinuz-1"))
     with pytest.raises(GuestUnavailableError, match="missing or not readable"):
         find_kernel()
+
+
+def test_busybox_of_another_machine_is_refused(monkeypatch, tmp_path):
+    program = tmp_path / "busybox"
+    program.write_bytes(b"\x7fELF".ljust(0x12, b"\0") + (62).to_bytes(2, "little"))
+    monkeypatch.setenv("HVCORE_TEST_BUSYBOX_AARCH64", str(program))
+    with pytest.raises(GuestUnavailableError, match="is not for aarch64"):
+        find_busybox("aarch64")
 
 
 def _start(qemu: Path, guest: Guest, append: str, *arguments: str) -> subprocess.Popen[bytes]:
