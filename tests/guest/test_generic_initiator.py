@@ -101,8 +101,9 @@ def addresses_of_random_sources(found: dict[str, str]) -> set[str]:
 async def address_of(domain: Domain, alias: str) -> str:
     """Return where the definition puts a device, as Linux writes it."""
     tree = etree.fromstring(await domain.xml())
-    [address] = tree.xpath(f"devices/*[alias/@name='{alias}']/address[@type='pci']")
-    where = [int(address.get(name), 0) for name in ("domain", "bus", "slot", "function")]
+    address = tree.find(f"devices/*/alias[@name='{alias}']/../address[@type='pci']")
+    assert address is not None
+    where = [int(address.attrib[name], 0) for name in ("domain", "bus", "slot", "function")]
     return "{:04x}:{:02x}:{:02x}.{:x}".format(*where)
 
 
