@@ -23,14 +23,14 @@ from hvcore.hostinfo import HostInfo
 from hvcore.hostinfo import HostThread
 from hvcore.hostinfo import HugePageMount
 from hvcore.hostinfo import NumaCell
+from hvcore.hostnet import Tap
+from hvcore.hostnet import TapOptions
 from hvcore.model.types import NodeSet
 from hvcore_qemu import firmware
 from hvcore_qemu.config import QemuConfig
 from hvcore_qemu.firmware import Firmware
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import FdGroup
-from hvcore_qemu.resources import Tap
-from hvcore_qemu.resources import TapOptions
 from hvcore_qemu.resources import Volume
 
 NOW: Final = 1234567890

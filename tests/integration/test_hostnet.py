@@ -10,8 +10,8 @@ import pytest
 
 from hvcore.errors import DriverError
 from hvcore.errors import UnsupportedFeature
+from hvcore.hostnet import TapOptions
 from hvcore_qemu.realhost import RealHost
-from hvcore_qemu.resources import TapOptions
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),

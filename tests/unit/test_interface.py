@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hvcore.errors import ValidationFailed
+from hvcore.hostnet import TapOptions
 from hvcore_qemu import aliases
 from hvcore_qemu.devices import interface as qemu
 from hvcore_qemu.prepare import Preparation
 from hvcore_qemu.pretend import PretendHost
 from hvcore_qemu.resources import Resources
-from hvcore_qemu.resources import TapOptions
 from tests.unit.qemu_family import Family
 
 CAPS = ("rtl8139", "netdev.json", "netdev.user", "netdev.stream", "virtio-pci-non-transitional")

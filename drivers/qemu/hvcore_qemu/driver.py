@@ -40,6 +40,9 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
+from hvcore.process import Launch
+from hvcore.process import Log
+from hvcore.process import Process
 from hvcore.state import write_file
 from hvcore_qemu import lifecycle
 from hvcore_qemu.config import of_root
@@ -47,9 +50,6 @@ from hvcore_qemu.guest import Guest
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
-from hvcore_qemu.process import Launch
-from hvcore_qemu.process import Log
-from hvcore_qemu.process import Process
 from hvcore_qemu.tuning import Tuning
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import attrs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hvcore.process import Log
+    from hvcore.process import Process
     from hvcore_qemu.lifecycle import Course
     from hvcore_qemu.monitor import Monitor
     from hvcore_qemu.placement import Placement
-    from hvcore_qemu.process import Log
-    from hvcore_qemu.process import Process
 
 
 @attrs.define(eq=False)

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from hvcore.errors import Issue
+from hvcore.hostnet import TapOptions
 from hvcore.model.devices.interface import BridgeSource
 from hvcore.model.devices.interface import DirectSource
 from hvcore.model.devices.interface import NetworkSource
@@ -20,17 +21,16 @@ from hvcore.model.devices.interface import SocketSource
 from hvcore.model.devices.interface import UdpSource
 from hvcore.model.devices.interface import VdpaSource
 from hvcore_qemu.props import refuse
-from hvcore_qemu.resources import TapOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hvcore.hostnet import Tap
     from hvcore.model.devices.interface import Interface
     from hvcore_qemu.command import Command
     from hvcore_qemu.prepare import Preparation
     from hvcore_qemu.resources import FdSet
     from hvcore_qemu.resources import Resources
-    from hvcore_qemu.resources import Tap
 
 Props = dict[str, Any]
 

@@ -16,10 +16,10 @@ from typing import Final
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.hostnet import Tap
 from hvcore_qemu import rendernode
 from hvcore_qemu.resources import FdGroup
 from hvcore_qemu.resources import GraphicsServer
-from hvcore_qemu.resources import Tap
 from hvcore_qemu.resources import Volume
 from hvcore_qemu.resources import number_of
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from hvcore.hostnet import TapOptions
     from hvcore.model.types import NodeSet
     from hvcore_qemu.nvram import VariableStore
-    from hvcore_qemu.resources import TapOptions
     from hvcore_qemu.resources import UsbDevice
     from hvcore_qemu.tsc import Tsc
 

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING
 from typing import Final
 from typing import NoReturn
 
+from hvcore import hostnet
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
+from hvcore.hostnet import failed
 from hvcore.state import make_directory
-from hvcore_qemu import hostnet
 from hvcore_qemu import nvram
 from hvcore_qemu import rendernode
 from hvcore_qemu import tsc
-from hvcore_qemu.hostnet import failed
 from hvcore_qemu.ports import DISPLAYS
 from hvcore_qemu.ports import RDP
 from hvcore_qemu.ports import WEBSOCKETS
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from hvcore.hostnet import Tap
+    from hvcore.hostnet import TapOptions
     from hvcore.model.types import NodeSet
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.resources import FdGroup
-    from hvcore_qemu.resources import Tap
-    from hvcore_qemu.resources import TapOptions
     from hvcore_qemu.resources import Volume
     from hvcore_qemu.tsc import Tsc
 

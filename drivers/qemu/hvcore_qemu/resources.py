@@ -24,50 +24,11 @@ from hvcore.hostinfo import HugePageMount
 from hvcore.model.types import NodeSet
 
 if TYPE_CHECKING:
+    from hvcore.hostnet import Tap
+    from hvcore.hostnet import TapOptions
     from hvcore_qemu.blockdev import DiskBackend
     from hvcore_qemu.nvram import VariableStore
     from hvcore_qemu.tsc import Tsc
-
-
-@attrs.frozen
-class Tap:
-    """A network interface of the host that QEMU drives.
-
-    :ivar name: the interface's name, which the host may have chosen.
-    :ivar fds: one descriptor for each queue.
-    """
-
-    name: str
-    fds: tuple[int, ...]
-
-
-@attrs.frozen(kw_only=True)
-class TapOptions:
-    """How an interface wants its tap.
-
-    :ivar queues: pairs of queues, with a descriptor for each.
-    :ivar path: the device that makes taps.
-    :ivar vnet_header: packets carry what virtio says about them.
-    :ivar mac: the guest's address.
-    :ivar existing: the tap is there and set up by somebody else.
-    :ivar isolated: the port cannot talk to other isolated ones of the bridge.
-    :ivar learning: the bridge finds out by itself who is behind the port.
-    :ivar rx_frames: packets that are collected at most.
-    :ivar script: a program that is run with the tap's name.
-    :ivar others: what else is asked for, in words for a refusal.
-    """
-
-    queues: int = 1
-    path: str = "/dev/net/tun"
-    vnet_header: bool = True
-    mac: str | None = None
-    mtu: int | None = None
-    existing: bool = False
-    isolated: bool = False
-    learning: bool = True
-    rx_frames: int | None = None
-    script: str | None = None
-    others: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Final
 
+import attrs
+
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
-from hvcore_qemu.resources import Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from hvcore_qemu.resources import TapOptions
 
 # linux/if_tun.h, linux/sockios.h, linux/if.h, linux/ethtool.h
 _TUNSETIFF: Final = 0x400454CA
@@ -42,6 +41,47 @@ _ARPHRD_ETHER: Final = 1
 _IFF_UP: Final = 0x1
 _IFNAMSIZ: Final = 16
 _NETWORKS: Final = Path("/sys/class/net")
+
+
+@attrs.frozen
+class Tap:
+    """A network interface of the host that a guest drives.
+
+    :ivar name: the interface's name, which the host may have chosen.
+    :ivar fds: one descriptor for each queue.
+    """
+
+    name: str
+    fds: tuple[int, ...]
+
+
+@attrs.frozen(kw_only=True)
+class TapOptions:
+    """How an interface wants its tap.
+
+    :ivar queues: pairs of queues, with a descriptor for each.
+    :ivar path: the device that makes taps.
+    :ivar vnet_header: packets carry what virtio says about them.
+    :ivar mac: the guest's address.
+    :ivar existing: the tap is there and set up by somebody else.
+    :ivar isolated: the port cannot talk to other isolated ones of the bridge.
+    :ivar learning: the bridge finds out by itself who is behind the port.
+    :ivar rx_frames: packets that are collected at most.
+    :ivar script: a program that is run with the tap's name.
+    :ivar others: what else is asked for, in words for a refusal.
+    """
+
+    queues: int = 1
+    path: str = "/dev/net/tun"
+    vnet_header: bool = True
+    mac: str | None = None
+    mtu: int | None = None
+    existing: bool = False
+    isolated: bool = False
+    learning: bool = True
+    rx_frames: int | None = None
+    script: str | None = None
+    others: tuple[str, ...] = ()
 
 
 def failed(message: str, error: OSError) -> DriverError:

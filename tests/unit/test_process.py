@@ -15,10 +15,10 @@ import pytest
 from hvcore.errors import DriverError
 from hvcore.errors import LaunchError
 from hvcore.model.types import NodeSet
+from hvcore.process import Launch
+from hvcore.process import Log
+from hvcore.process import Process
 from hvcore.state import process_start
-from hvcore_qemu.process import Launch
-from hvcore_qemu.process import Log
-from hvcore_qemu.process import Process
 
 
 def launch(tmp_path, script, fds=(), **more):

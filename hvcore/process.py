@@ -1,4 +1,4 @@
-"""The QEMU process: started with nothing but what it was given, waited for without polling.
+"""Virtual machine processes: started with nothing but what is given, waited for without polling.
 
 A process is held by its pidfd, so a signal never hits a stranger that got the same pid, and its
 end wakes the loop. One that an earlier manager started is held the same way.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 GRACE: Final = 10.0
-"""Seconds between SIGTERM and SIGKILL; QEMU flushes its disks in them. libvirt's figure."""
+"""Seconds between SIGTERM and SIGKILL; disks are flushed in them. libvirt's figure."""
 
 KILL_PATIENCE: Final = 30.0
 """Seconds a killed process may take to go; the kernel frees its memory and devices in them."""
