@@ -19,6 +19,7 @@ from hvcore.events import StreamClosed
 from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
+from hvcore.verbs.devices import DeviceHandle
 from hvcore.verbs.tuning import TuningHandle
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class DomainInfo:
     cpu_time: int
 
 
-class Domain(TuningHandle):
+class Domain(DeviceHandle, TuningHandle):
     """A handle on one domain of a host."""
 
     __slots__ = ()

@@ -26,6 +26,7 @@ from hvcore.lifecycle import State
 from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
 from hvcore.operations import Op
+from hvcore.verbs.devices import DeviceVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
     from hvcore.hostinfo import HostInfo
+    from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
@@ -163,6 +165,9 @@ class Reports(Protocol):
     def publish(self, record: Record, *happened: Event) -> None:
         """Publish events that change no state."""
 
+    def departed(self, record: Record, alias: str) -> None:
+        """Say that a device is gone that nobody waits for (any more)."""
+
     def stopped(self, record: Record, reason: ShutoffReason, detail: StoppedDetail) -> None:
         """Say that the virtual machine is gone; only the first call for each start counts."""
 
@@ -180,7 +185,7 @@ class Setup:
     directory: StateDirectory | None = None
 
 
-class Driver(TuningVerbs, abc.ABC):
+class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
     """Base of all drivers. Override the verbs you have; the rest refuses by itself.
 
     All coroutines run in one event loop. A verb is called while the engine holds the job it
@@ -291,6 +296,16 @@ class Driver(TuningVerbs, abc.ABC):
         """
         context = await self.context(domain)
         return self.pipeline().reseal(domain, context)
+
+    @final
+    async def complete_device(self, domain: Domain, device: Device, *, new: bool) -> None:
+        """Fill in what a device leaves open that is meant for ``domain``.
+
+        :param new: it is to be part of it, so it must be valid.
+        :raises ValidationFailed: it has issues; the error holds all of them.
+        """
+        context = await self.context(domain, new=new)
+        self.pipeline().complete_device(domain, device, context, validate=new)
 
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""

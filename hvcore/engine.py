@@ -31,6 +31,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import NoSuchDomain
+from hvcore.errors import StateError
 from hvcore.errors import StateLocked
 from hvcore.events import EventHub
 from hvcore.jobs import AsyncJob
@@ -81,6 +82,7 @@ class Engine:
         self._last_id = 0
         self._boot = ""
         self._users = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._owning = asyncio.Lock()
 
     # -- sharing ------------------------------------------------------------------------
@@ -116,6 +118,9 @@ class Engine:
         for key, engine in tuple(engines.items()):
             if engine is self:
                 del engines[key]
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.driver.close()
             for record in self._records.values():
@@ -534,26 +539,32 @@ class Engine:
         """
         async with self.modify(record, operation) as record:  # noqa: PLR1704 - as it is now
             running, next_start = affected(record, live=live, config=config)
-            before = record.live if running else None
-            made = Change(
-                record,
-                None if before is None else before.clone(),
-                (await self._complete(record)).clone() if next_start else None,
-                self.driver.recompile,
-            )
-            number = record.id
-            try:
+            async with self._changing(record, live=running, config=next_start) as made:
                 yield made
-                await made.seal()
-            finally:
-                # Unless it stopped meanwhile, and perhaps even was started again.
-                mine = record.active and record.id == number
-                if before is not None and made.live is not None and mine:
-                    record.live = attrs.evolve(before, domain=made.live)
-                    self.save(record)
-            if made.sealed is not None:
-                self._store(record, made.sealed)
-            self.publish(record, *made.happened)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, record: Record, *, live: bool, config: bool) -> AsyncIterator[Change]:
+        """Hand out copies of definitions, and swap them in; whoever calls holds a job."""
+        before = record.live if live else None
+        made = Change(
+            record,
+            None if before is None else before.clone(),
+            (await self._complete(record)).clone() if config else None,
+            self.driver.recompile,
+        )
+        number = record.id
+        try:
+            yield made
+            await made.seal()
+        finally:
+            # Unless it stopped meanwhile, and perhaps even was started again.
+            mine = record.active and record.id == number
+            if before is not None and made.live is not None and mine:
+                record.live = attrs.evolve(before, domain=made.live)
+                self.save(record)
+        if made.sealed is not None:
+            self._store(record, made.sealed)
+        self.publish(record, *made.happened)
 
     async def _complete(self, record: Record) -> Definition:
         assert record.persistent is not None  # affected() saw to it
@@ -675,6 +686,29 @@ class Engine:
         if record.persistent is None:
             self._remove(record)
         self.publish(record, events.Stopped(domain=ref, reason=detail))
+
+    def departed(self, record: Record, alias: str) -> None:
+        """Say that a device is gone that nobody waits for (any more)."""
+        task = asyncio.get_running_loop().create_task(self._forget_device(record, alias))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forget_device(self, record: Record, alias: str) -> None:
+        """Take a device out of the running definition that the guest has let go."""
+        number = record.id
+        with contextlib.suppress(StateError):
+            async with record.jobs.job("DEVICE_DELETED", check=record.check_active):
+                if record.id != number:
+                    return
+                try:
+                    with self._boundary(record):
+                        async with self._changing(record, live=True, config=False) as change:
+                            assert change.live is not None  # it runs
+                            await self.driver.device_departed(record, change.live, alias)
+                            gone = events.DeviceRemoved(domain=record.ref(), alias=alias)
+                            change.happened.append(gone)
+                except HvError as error:
+                    _log.warning("Device '%s' of domain '%s': %s", alias, record.name, error)
 
     def _clear(self, record: Record, reason: ShutoffReason) -> None:
         record.id = None

@@ -35,6 +35,11 @@ class Hotplug:
     when: _When
     reason: str = ""
 
+    @property
+    def possible(self) -> bool:
+        """Whether it can come and go while the guest runs."""
+        return self.when is _When.LIVE
+
     @classmethod
     def COLD(cls, reason: str) -> Hotplug:  # noqa: N802 - reads as a constant with a reason
         """Only at start, because of ``reason``."""
@@ -67,12 +72,14 @@ class Feature:
 
     :param name: for messages and the feature table, such as ``mdev-display``.
     :param element: the extension class that carries it in the document.
+    :param title: what messages call it; the name unless given.
     """
 
-    def __init__(self, name: str, element: type[Element]) -> None:
+    def __init__(self, name: str, element: type[Element], *, title: str | None = None) -> None:
         if element.spec.extends is None:
             raise TypeError(f"{element.__qualname__} extends no element")
         self.name = name
+        self.title = title or name
         self.element = element
         self.lowerings: dict[str, Lowering] = {}
         self.checks: list[Callable[..., Iterable[Issue] | None]] = []

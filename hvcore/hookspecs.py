@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hvcore.capabilities import ProbeSession
     from hvcore.errors import Issue
+    from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.model.types import NodeSet
     from hvcore.pipeline import Context
@@ -82,6 +83,21 @@ def hv_advise_placement(vcpus: int, memory: int) -> NodeSet | None:
 @hookspec
 def hv_amend_plan(driver: str, domain: Domain, plan: Any, ctx: Any) -> None:
     """Change the plan that the driver built for a start."""
+
+
+@hookspec
+def hv_amend_attach(driver: str, domain: Domain, device: Device, plan: Any) -> None:
+    """Change the plan by which the driver plugs ``device`` into a running ``domain``."""
+
+
+@hookspec
+def hv_validate_detach(domain: Domain, device: Device, live: bool) -> Iterable[Issue] | None:
+    """Return why ``device`` may not be taken out of ``domain``, running or as defined."""
+
+
+@hookspec
+def hv_amend_detach(driver: str, domain: Domain, device: Device, plan: Any) -> None:
+    """Change the plan by which the driver unplugs ``device`` from a running ``domain``."""
 
 
 @hookspec(firstresult=True)

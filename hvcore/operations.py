@@ -25,6 +25,9 @@ class Op(enum.Enum):
     PIN_EMULATOR = ("pin_emulator", "virDomainPinEmulator")
     PIN_IOTHREAD = ("pin_iothread", "virDomainPinIOThread")
     SET_NUMATUNE = ("set_numatune", "virDomainSetNumaParameters")
+    ATTACH_DEVICE = ("attach_device", "virDomainAttachDeviceFlags")
+    DETACH_DEVICE = ("detach_device", "virDomainDetachDeviceFlags")
+    UPDATE_DEVICE = ("update_device", "virDomainUpdateDeviceFlags")
     DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
 
     def __init__(self, method: str, api: str) -> None:

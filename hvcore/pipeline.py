@@ -18,8 +18,10 @@ from typing import cast
 import attrs
 
 from hvcore.errors import Issue
+from hvcore.errors import Unsupported
 from hvcore.errors import ValidationFailed
 from hvcore.model import reading
+from hvcore.model.devices import Devices
 from hvcore.model.domain import Domain
 from hvcore.rules.base import Rules
 from hvcore.rules.table import CORE
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hvcore.feature import Feature
+    from hvcore.model.devices.base import Device
     from hvcore.registry import Registry
     from hvcore.rules.base import Issues
     from hvcore.xml.fields import Element
@@ -160,6 +163,54 @@ class Pipeline:
         if ctx.issues:
             _stop_at(sorted(ctx.issues, key=reading.rank))
         return domain
+
+    def parse_device(self, xml: str | bytes, *, strict: bool = False) -> Element:
+        """Return the device that a document describes, as it stands.
+
+        It may be an element of a plugin that stands among the devices.
+
+        :param strict: refuse elements and attributes that nothing claims.
+        :raises XmlSyntaxError: when the text is not acceptable XML.
+        :raises Unsupported: when there is no such device.
+        :raises ValidationFailed: when a value cannot be read; holds all such.
+        """
+        from lxml import etree  # noqa: PLC0415 - as in parse
+
+        from hvcore.xml.reader import control_characters  # noqa: PLC0415 - as in parse
+        from hvcore.xml.reader import read  # noqa: PLC0415
+
+        root = read(xml, None, source="device_definition")
+        ctx = ParseContext(strict=strict)
+        ctx.issues += control_characters(root, xml)
+        holder = etree.Element("devices")
+        holder.append(root)
+        devices: Devices = self.registry.binding.parse(Devices, holder, ctx)
+        if ctx.issues:
+            _stop_at(sorted(ctx.issues, key=reading.rank))
+        found: list[Element] = [*devices.walk(), *devices.extensions()]
+        if not found:
+            line = cast("int | None", root.sourceline)
+            raise Unsupported(f"unknown device type '{root.tag}'", line=line)
+        return found[0]
+
+    def complete_device(
+        self, domain: Domain, device: Device, ctx: Context, *, validate: bool = True
+    ) -> None:
+        """Fill in what a single device leaves open, for a domain that it is not part of yet.
+
+        :param domain: what it is meant for; only looked at.
+        :raises ValidationFailed: with every issue; their lines are those of the device's document.
+        """
+        kind = type(device)
+        rules = (*self.rules.device.get(kind, ()), *(self.rules.checks.get(kind, ()) * validate))
+        issues: list[Issue] = []
+        for rule in rules:
+            issues += [_at(device, issue) for issue in rule(domain, device, ctx) or ()]
+        for extension in device._ext or ():  # noqa: SLF001 - as in _features
+            feature = self.registry.features.get(extension)
+            refusal = feature.refusal(ctx.driver, ctx.caps) if feature and validate else None
+            issues += [refusal] if refusal else []
+        _stop_at(issues)
 
     def post_parse(self, domain: Domain, ctx: Context) -> None:
         """Fill in everything the document left open, addresses included.

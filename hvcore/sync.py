@@ -403,6 +403,63 @@ class Domain:
         """Tell whether the driver has a verb."""
         return call(lambda: self._async.supports(op))
 
+    def attach_device(
+        self, xml: str | bytes, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Add a device, described by its element of the domain document.
+
+        :raises ConfigError: the document is refused.
+        :raises HvError: something is in its way, or the hypervisor refuses.
+        """
+        run(self._async.attach_device(xml, live=live, config=config))
+
+    def detach_device(
+        self,
+        xml: str | bytes,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+        within: float = 5.0,
+    ) -> bool:
+        """Take away the device that an element of the domain document describes.
+
+        :param within: seconds that the guest has for letting it go; five are libvirt's figure.
+        :returns: whether it is gone. If not, the guest has been asked and may still let it go,
+            which an event will tell.
+        :raises HvError: there is no such device, or the hypervisor or the guest refuses.
+        """
+        return run(self._async.detach_device(xml, live=live, config=config, within=within))
+
+    def detach_device_alias(
+        self,
+        alias: str,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+        within: float = 5.0,
+    ) -> bool:
+        """Take away the device with an alias; see :meth:`detach_device`.
+
+        :raises HvError: there is no such device, or the hypervisor or the guest refuses.
+        """
+        return run(self._async.detach_device_alias(alias, live=live, config=config, within=within))
+
+    def update_device(
+        self,
+        xml: str | bytes,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+        force: bool = False,
+    ) -> None:
+        """Change a device to what an element of the domain document says.
+
+        :param force: open a tray that the guest keeps locked.
+        :raises ConfigError: the document is refused.
+        :raises HvError: there is no such device, or it cannot be changed so.
+        """
+        run(self._async.update_device(xml, live=live, config=config, force=force))
+
     def vcpu_count(
         self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False
     ) -> int:

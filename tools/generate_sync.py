@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"connect": ("host",), "Host": ("host",), "Domain": ("domain", "verbs/tuning")}
+SOURCES = {
+    "connect": ("host",),
+    "Host": ("host",),
+    "Domain": ("domain", "verbs/devices", "verbs/tuning"),
+}
 """What is written, and the modules whose classes make it up, bases last."""
 TARGET = ROOT / "hvcore" / "sync.py"
 

@@ -42,10 +42,10 @@ def _parser() -> etree.XMLParser:
     )
 
 
-def read(xml: str | bytes, root: str, *, source: str = "domain_definition") -> XmlElement:
+def read(xml: str | bytes, root: str | None, *, source: str = "domain_definition") -> XmlElement:
     """Return the root element of ``xml``.
 
-    :param root: the expected name of the root element.
+    :param root: the expected name of the root element; None for any.
     :param source: what libvirt calls the text in messages.
     :raises XmlSyntaxError: when the text is too large, not well-formed, has a DOCTYPE, or another
         root element.
@@ -74,7 +74,7 @@ def read(xml: str | bytes, root: str, *, source: str = "domain_definition") -> X
             line=1,
             hint="remove <!DOCTYPE ...>; domain documents need no DTD",
         )
-    if element.tag != root:
+    if root is not None and element.tag != root:
         raise XmlSyntaxError(
             f"unexpected root element <{element.tag}>, expecting <{root}>",
             kind=ErrorClass.XML,

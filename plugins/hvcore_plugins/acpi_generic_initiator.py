@@ -100,7 +100,7 @@ class AcpiNodeset(Element):
 
 
 alone = Feature(NAME, GenericInitiator)
-of_device = Feature("acpi-nodeset", AcpiNodeset)
+of_device = Feature("acpi-nodeset", AcpiNodeset, title="ACPI nodeset")
 
 
 # -- what both forms say --------------------------------------------------------------------------
