@@ -28,7 +28,6 @@ from hvcore_qemu.command import present
 from hvcore_qemu.credentials import secret_object
 from hvcore_qemu.credentials import tls_credentials
 from hvcore_qemu.props import Props
-from hvcore_qemu.props import pass_fds
 from hvcore_qemu.props import positive
 from hvcore_qemu.props import refuse
 
@@ -519,7 +518,7 @@ def add_image(cmd: Command, image: Image, backing: Image | None, *, ends: bool) 
     """Append the nodes of ``image`` and what they refer to; parameters as for format_props."""
     credentials(cmd, image)
     if image.fds is not None:
-        pass_fds(cmd, image.fds)
+        cmd.pass_fds(image.fds)
     cmd.option("-blockdev", present(storage_props(image)))
     if image.slice is not None:
         cmd.option("-blockdev", present(slice_props(image)))

@@ -20,7 +20,6 @@ from hvcore_qemu.command import escape_comma
 from hvcore_qemu.command import present
 from hvcore_qemu.credentials import tls_credentials
 from hvcore_qemu.credentials import tls_secret
-from hvcore_qemu.props import pass_fds
 from hvcore_qemu.props import refuse
 from hvcore_qemu.props import switch
 
@@ -47,13 +46,13 @@ class Backend:
     """What was opened and fetched for one character device.
 
     :ivar file: the file that is written.
-    :ivar socket: the socket that listens.
+    :ivar socket: the socket that listens, by number or by the name QEMU has for it.
     :ivar log: the file that gets a copy.
     :ivar secret: the password of the key by which a TCP server proves who it is.
     """
 
     file: FdSet | None = None
-    socket: int | None = None
+    socket: int | str | None = None
     log: FdSet | None = None
     secret: Secret | None = None
 
@@ -195,8 +194,10 @@ def append(
         )
     for fds in (backend.file, backend.log):
         if fds is not None:
-            pass_fds(cmd, fds)
-    # No released QEMU takes JSON here, but the names of its options could be checked by it.
+            cmd.pass_fds(fds)
+    if backend.socket is not None:
+        backend = attrs.evolve(backend, socket=cmd.descriptor(int(backend.socket), f"{name}-fd"))
+    # No released QEMU takes JSON here, but its monitor does.
     if "chardev.json" in cmd.caps:
         cmd.option("-chardev", arguments(owner, name, backend, cmd.caps, spicevmc=spicevmc))
         return
@@ -220,6 +221,24 @@ def arguments(
     it = _Writing(owner, source_of(owner), name, backend, caps, spicevmc, qmp=True)
     kind, options = _described(it)
     return {"id": name, "backend": {"type": kind, "data": present(options)}}
+
+
+def socket_at(
+    cmd: Command, name: str, path: str, *, server: bool = False, reconnect: int | None = None
+) -> None:
+    """Append -chardev with id ``name`` for a unix socket behind which another process serves.
+
+    :param server: QEMU listens, and the other process comes to it.
+    :param reconnect: seconds until QEMU connects again, 0 for never.
+    """
+    options: Options = {"server": True} if server else {}
+    if reconnect is not None:
+        options |= _again(cmd.caps, reconnect)
+    if "chardev.json" in cmd.caps:
+        data = {"addr": _address("unix", {"path": path}), "server": server, **options}
+        cmd.option("-chardev", {"id": name, "backend": {"type": "socket", "data": data}})
+        return
+    cmd.option("-chardev", option_text("socket", {"id": name, "path": path, **options}))
 
 
 def option_text(kind: str, options: Mapping[str, Any]) -> str:
@@ -331,8 +350,11 @@ def _reconnect(it: _Writing) -> Options:
     """Return how long QEMU waits before it connects again; 0 for never."""
     if it.source.reconnect is None:
         return {}
-    seconds = it.source.reconnect_timeout if it.source.reconnect else 0
-    if "chardev-reconnect-miliseconds" in it.caps:
+    return _again(it.caps, it.source.reconnect_timeout if it.source.reconnect else 0)
+
+
+def _again(caps: QemuCapabilities, seconds: int) -> Options:
+    if "chardev-reconnect-miliseconds" in caps:
         return {"reconnect-ms": seconds * 1000}
     return {"reconnect": seconds}
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hvcore.xml.fields import Element
     from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.config import QemuConfig
+    from hvcore_qemu.resources import FdSet
     from hvcore_qemu.resources import Resources
 
 Value = str | Mapping[str, Any] | None
@@ -215,6 +216,19 @@ class Command:
     def object(self, props: Mapping[str, Any]) -> None:
         """Append ``-object`` with JSON properties; entries that are None are left out."""
         self.option("-object", present(props))
+
+    def descriptor(self, fd: int, name: str) -> str:
+        """Return how an option refers to an open descriptor that QEMU is to have.
+
+        :param name: for a QEMU that runs already, which receives it under this name.
+        """
+        del name
+        return str(fd)
+
+    def pass_fds(self, fds: FdSet) -> None:
+        """Append the descriptors that QEMU opens as ``/dev/fdset/N``."""
+        for fd, name in fds.descriptors:
+            self.option("-add-fd", f"set={fds.number},fd={fd},opaque={name}")
 
     def features(self, owner: Element) -> None:
         """Lower the features that plugins attached to ``owner``.

@@ -197,8 +197,8 @@ def connection_of(resources: Resources, device: Interface) -> Connection:
 
 def _tap(cmd: Command, device: Interface) -> Props:
     connection = connection_of(cmd.resources, device)
-    taps = [str(fd) for fd in connection.taps]
-    vhosts = [str(fd) for fd in connection.vhosts]
+    taps = _given(cmd, connection.taps, f"tap-{device.alias}")
+    vhosts = _given(cmd, connection.vhosts, f"vhost-{device.alias}")
     return {
         "type": "tap",
         "fds" if len(taps) > 1 else "fd": ":".join(taps),
@@ -206,6 +206,10 @@ def _tap(cmd: Command, device: Interface) -> Props:
         "vhostfds" if len(vhosts) > 1 else "vhostfd": ":".join(vhosts) or None,
         "sndbuf": device.sndbuf,
     }
+
+
+def _given(cmd: Command, fds: tuple[int, ...], name: str) -> list[str]:
+    return [cmd.descriptor(fd, f"{name}-{position}") for position, fd in enumerate(fds)]
 
 
 def _socket(role: str) -> Callable[[Command, Interface], Props]:

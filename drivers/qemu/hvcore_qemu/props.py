@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from hvcore.model.domain import Domain
     from hvcore_qemu.capabilities import QemuCapabilities
     from hvcore_qemu.command import Command
-    from hvcore_qemu.resources import FdSet
 
 Props = dict[str, Any]
 
@@ -339,12 +338,6 @@ def virtio_props(
 def boot_index(device: Device) -> int | None:
     """Return the place in the boot order, from 1: the device's own or that of its kind."""
     return device.boot_order or device.effective_boot_order
-
-
-def pass_fds(cmd: Command, fds: FdSet) -> None:
-    """Append the descriptors that QEMU opens as ``/dev/fdset/N``."""
-    for fd, name in fds.descriptors:
-        cmd.option("-add-fd", f"set={fds.number},fd={fd},opaque={name}")
 
 
 def add_device(cmd: Command, device: Device, props: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from hvcore_qemu.blockdev import add_chain
 from hvcore_qemu.blockdev import credentials
 from hvcore_qemu.blockdev import detect_zeroes
 from hvcore_qemu.blockdev import storage_props
+from hvcore_qemu.chardev import socket_at
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.command import present
 from hvcore_qemu.devices.controller import iothread_mapping
@@ -165,19 +166,10 @@ def _add_backend(cmd: Command, disk: Disk, backend: DiskBackend) -> None:
 
 
 def _vhost_user(cmd: Command, disk: Disk, source: VhostUserSource) -> None:
-    parts = [f"socket,id=chr-vu-{disk.alias}", f"path={escape_comma(source.path or '')}"]
-    if source.reconnect:
-        parts.append(reconnect_option(cmd, source.reconnect_timeout or 0))
-    elif source.reconnect is False:
-        parts.append(reconnect_option(cmd, 0))
-    cmd.option("-chardev", ",".join(parts))
-
-
-def reconnect_option(cmd: Command, seconds: int) -> str:
-    """Return the option of a socket that is opened again after ``seconds``."""
-    if "chardev-reconnect-miliseconds" in cmd.caps:
-        return f"reconnect-ms={seconds * 1000}"
-    return f"reconnect={seconds}"
+    seconds = None
+    if source.reconnect is not None:
+        seconds = source.reconnect_timeout or 0 if source.reconnect else 0
+    socket_at(cmd, f"chr-vu-{disk.alias}", source.path or "", reconnect=seconds)
 
 
 # --- SD cards, which have no -device ---

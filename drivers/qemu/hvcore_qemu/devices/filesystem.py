@@ -9,6 +9,7 @@ from hvcore.errors import Issue
 from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.filesystem import Filesystem
 from hvcore.rules.base import Rules
+from hvcore_qemu.chardev import socket_at
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
@@ -115,8 +116,7 @@ def command(cmd: Command) -> None:
 
 def _virtiofs(cmd: Command, device: Filesystem) -> None:
     chardev = f"chr-vu-{device.alias}"
-    path = escape_comma(_socket(device, cmd.resources.domain_dir))
-    cmd.option("-chardev", f"socket,id={chardev},path={path}")
+    socket_at(cmd, chardev, _socket(device, cmd.resources.domain_dir))
     add_device(
         cmd,
         device,

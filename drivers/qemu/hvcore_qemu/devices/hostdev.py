@@ -353,7 +353,9 @@ def _scsi_host(cmd: Command, device: Hostdev) -> None:
         {
             **virtio_props("vhost-scsi", device, cmd.caps),
             "wwpn": source.wwpn,
-            "vhostfd": str(cmd.resources.vhost_fds[device.alias or ""]),
+            "vhostfd": cmd.descriptor(
+                cmd.resources.vhost_fds[device.alias or ""], f"vhost-{device.alias}"
+            ),
             "id": device.alias,
             **address_props(cmd.domain, device),
         },

@@ -14,7 +14,7 @@ from hvcore.model.devices.interface import Interface
 from hvcore.model.devices.interface import VhostUserSource
 from hvcore.rules.base import Rules
 from hvcore.rules.interface import check_actual
-from hvcore_qemu.command import escape_comma
+from hvcore_qemu.chardev import socket_at
 from hvcore_qemu.machines import ARM
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import machine_of
@@ -30,7 +30,6 @@ from hvcore_qemu.netports import is_host_device
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import boot_index
-from hvcore_qemu.props import pass_fds
 from hvcore_qemu.props import rom_props
 from hvcore_qemu.props import virtio_props
 from hvcore_qemu.sharing import shared_memory
@@ -262,7 +261,7 @@ def command(cmd: Command) -> None:
             _chardev(cmd, device, device.source)
         fd_set = connection_of(cmd.resources, device).vdpa
         if fd_set is not None:
-            pass_fds(cmd, fd_set)
+            cmd.pass_fds(fd_set)
         netdev(cmd, device)
         if has_device(machine_of(cmd.domain).arch, device):
             add_device(cmd, device, _nic(cmd, device))
@@ -275,16 +274,16 @@ def command(cmd: Command) -> None:
 
 
 def _chardev(cmd: Command, device: Interface, source: VhostUserSource) -> None:
-    value = f"socket,id=char{device.alias},path={escape_comma(source.path or '')}"
-    if source.mode == "server":
-        value += ",server=on"
+    seconds = None
     if source.reconnect is not None:
         seconds = source.reconnect_timeout or 0 if source.reconnect else 0
-        if "chardev-reconnect-miliseconds" in cmd.caps:
-            value += f",reconnect-ms={seconds * 1000}"
-        else:
-            value += f",reconnect={seconds}"
-    cmd.option("-chardev", value)
+    socket_at(
+        cmd,
+        f"char{device.alias}",
+        source.path or "",
+        server=source.mode == "server",
+        reconnect=seconds,
+    )
 
 
 def _nic(cmd: Command, device: Interface) -> dict[str, Any]:

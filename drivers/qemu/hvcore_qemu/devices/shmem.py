@@ -10,7 +10,7 @@ from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.shmem import Shmem
 from hvcore.model.devices.shmem import ShmemMsi
 from hvcore.rules.base import Rules
-from hvcore_qemu.command import escape_comma
+from hvcore_qemu.chardev import socket_at
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import refuse
@@ -118,5 +118,4 @@ def command(cmd: Command) -> None:
             },
         )
         if device.server is not None:
-            path = escape_comma(device.server.path or "")
-            cmd.option("-chardev", f"socket,id=char{device.alias},path={path}")
+            socket_at(cmd, f"char{device.alias}", device.server.path or "")

@@ -19,7 +19,6 @@ from hvcore_qemu.machines import X86
 from hvcore_qemu.machines import machine_of
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
-from hvcore_qemu.props import pass_fds
 
 if TYPE_CHECKING:
     from hvcore.model.domain import Domain
@@ -138,8 +137,8 @@ def _backend(cmd: Command, device: Tpm) -> None:
     backend, name = device.backend, f"tpm-{device.alias}"
     prepared = cmd.resources.by_alias.get(device.alias or "")
     if isinstance(prepared, Passed):
-        pass_fds(cmd, prepared.device)
-        pass_fds(cmd, prepared.cancel)
+        cmd.pass_fds(prepared.device)
+        cmd.pass_fds(prepared.cancel)
         options = {"id": name, "path": prepared.device.path, "cancel-path": prepared.cancel.path}
         cmd.option("-tpmdev", option_text("passthrough", options))
         return

@@ -57,7 +57,9 @@ def command(cmd: Command) -> None:
                 **virtio_props("vhost-vsock", device, cmd.caps),
                 "id": device.alias,
                 "guest-cid": device.guest_cid,
-                "vhostfd": str(cmd.resources.vhost_fds[device.alias]),
+                "vhostfd": cmd.descriptor(
+                    cmd.resources.vhost_fds[device.alias], f"vhost-{device.alias}"
+                ),
                 **address_props(cmd.domain, device),
             },
         )
