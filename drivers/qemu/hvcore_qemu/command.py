@@ -147,12 +147,14 @@ class QemuPlan(Plan["Argument | Variable"]):
 
     :ivar binary: path of the emulator.
     :ivar files: contents of files to write, mode 0600, before QEMU starts.
+    :ivar numbers: see :attr:`hvcore_qemu.resources.Resources.numbers`.
     """
 
     def __init__(self, binary: str) -> None:
         super().__init__(tuple(name for name, _ in SECTIONS))
         self.binary = binary
         self.files: dict[str, bytes] = {}
+        self.numbers = (0, 0)
 
     @property
     def argv(self) -> list[str]:
@@ -265,6 +267,7 @@ class Command:
         self.registry.manager.hook.hv_amend_plan(
             driver="qemu", domain=self.domain, plan=self.plan, ctx=self
         )
+        self.plan.numbers = self.resources.numbers
         return self.plan
 
 

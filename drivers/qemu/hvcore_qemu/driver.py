@@ -47,10 +47,10 @@ from hvcore.state import write_file
 from hvcore_qemu import lifecycle
 from hvcore_qemu.config import of_root
 from hvcore_qemu.guest import Guest
+from hvcore_qemu.hotplug import Hotplug
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
-from hvcore_qemu.tuning import Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -102,9 +102,10 @@ class Start:
     env: dict[str, str]
     files: dict[str, bytes]
     live: Definition
+    kept: dict[str, Any]
 
 
-class QemuDriver(Tuning):
+class QemuDriver(Hotplug):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -257,7 +258,7 @@ class QemuDriver(Tuning):
             placed = placement.needed(domain)
             if placed:
                 await asyncio.to_thread(placement.begin, domain)
-            record.data = {"monitor": str(guest.socket), **placement.kept()}
+            record.data = {"monitor": str(guest.socket), **start.kept, **placement.kept()}
             self.reports.save(record)
             await self._greet(record, guest, launch)
             if placed:
@@ -278,6 +279,7 @@ class QemuDriver(Tuning):
         :raises ValidationFailed: it cannot be expressed for this QEMU.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.plugging import behind  # noqa: PLC0415
 
         assert record.live is not None
         domain = record.live.clone()
@@ -293,6 +295,7 @@ class QemuDriver(Tuning):
             env=plan.env,
             files=plan.files,
             live=Definition(domain, self.registry),
+            kept={"numbers": plan.numbers, "behind": behind(plan, domain)},
         )
 
     async def _lowered(
@@ -403,11 +406,20 @@ class QemuDriver(Tuning):
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
         # The shutdown of a QEMU that we are ending is no news of the guest.
         alias = event.get("data", {}).get("device", "")
-        if event["event"] in _DEPARTURES:
-            guest.tell_departure(alias, gone=_DEPARTURES[event["event"]])
+        if event["event"] in _DEPARTURES and alias:
+            self._departure(record, guest, alias, gone=_DEPARTURES[event["event"]])
         if record.runtime is guest and not record.destroying and not guest.crashed:
             effect = lifecycle.handle(guest.course, record.reason, event)
             self._carry_out(record, guest, effect)
+
+    def _departure(self, record: Record, guest: Guest, alias: str, *, gone: bool) -> None:
+        """Tell whoever waits for a device how that ended; if nobody does, see to it."""
+        if guest.tell_departure(alias, gone=gone):
+            return
+        if gone:
+            self.reports.departed(record, alias)
+        else:
+            self._task(self.device_stays(guest, alias))
 
     def _on_lost(self, guest: Guest) -> None:
         # Usually it is ending; one that lives without a monitor can be of no use to anybody.
@@ -731,16 +743,11 @@ def _course(record: Record) -> Course:
 
 def _with_terminals(live: Definition, paths: dict[str, str], registry: Registry) -> Definition:
     """Return ``live`` saying which terminals QEMU opened."""
-    from hvcore.model.devices.chardev_source import PtySource  # noqa: PLC0415 - see pipeline
-    from hvcore.pipeline import Definition  # noqa: PLC0415
+    from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
+    from hvcore_qemu.devices.chardev import show_terminals  # noqa: PLC0415
 
     domain = live.clone()
-    devices = domain.devices
-    for device in (*devices.serials, *devices.parallels, *devices.channels, *devices.consoles):
-        # A console that only stands for a serial port has no source of its own.
-        for source in device.sources:
-            if device.alias in paths and isinstance(source, PtySource):
-                source.path = paths[device.alias]
+    show_terminals(domain, paths)
     return Definition(domain, registry)
 
 

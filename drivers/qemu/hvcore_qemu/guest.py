@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.lifecycle import Course
     from hvcore_qemu.monitor import Monitor
     from hvcore_qemu.placement import Placement
+    from hvcore_qemu.plugging import Unplug
 
 
 @attrs.define(eq=False)
@@ -23,6 +24,7 @@ class Guest:
 
     :ivar leaving: devices that are to go, by alias; true once they are gone, false when the guest
         keeps them.
+    :ivar pending: devices that were asked for and have not gone yet, nobody waiting any more.
     """
 
     process: Process
@@ -34,9 +36,11 @@ class Guest:
     crashed: bool = False
     watcher: asyncio.Task[None] | None = None
     leaving: dict[str, asyncio.Future[bool]] = attrs.field(factory=dict)
+    pending: dict[str, Unplug] = attrs.field(factory=dict)
 
-    def tell_departure(self, alias: str, *, gone: bool) -> None:
-        """Tell whoever waits for a device to go how that ended."""
+    def tell_departure(self, alias: str, *, gone: bool) -> bool:
+        """Tell whoever waits for a device to go how that ended; return whether anybody does."""
         waiting = self.leaving.get(alias)
         if waiting is not None and not waiting.done():
             waiting.set_result(gone)
+        return waiting is not None

@@ -12,6 +12,7 @@ from typing import Final
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import Issue
+from hvcore.model.devices.storage import BackingStore
 from hvcore.model.devices.storage import BlockSource
 from hvcore.model.devices.storage import DirSource
 from hvcore.model.devices.storage import FileSource
@@ -153,12 +154,24 @@ def disk_backend(work: Preparation, disk: Disk) -> DiskBackend:
         while last is not None and last.type is not None:
             last = last.backing_store
         found.ends = last is not None
+        if last is None:
+            _note_end(disk, found.images[-1])
     elif disk.bus != "sd":
         work.resources.next_node()  # libvirt's numbers count a medium that may come later
     for each in disk.throttle_filters:
         node = f"libvirt-{work.resources.next_node()}-filter"
         found.filters.append((each.group or "", node))
     return found
+
+
+def _note_end(disk: Disk, lowest: Image) -> None:
+    """Let the definition say that nothing is below an image whose format cannot have anything."""
+    if lowest.format != "raw" or not isinstance(lowest.source, FileSource | BlockSource):
+        return
+    owner: Disk | BackingStore = disk
+    while owner.backing_store is not None:
+        owner = owner.backing_store
+    owner.backing_store = BackingStore()
 
 
 def _chain(work: Preparation, disk: Disk) -> list[Image]:

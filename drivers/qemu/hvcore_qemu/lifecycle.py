@@ -178,13 +178,6 @@ def _block_io_error(_course: Course, reason: StateReason, data: dict[str, Any]) 
     return Effect(publish=(failed,))
 
 
-def _device_deleted(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
-    # Devices without an id are parts of others.
-    if "device" not in data:
-        return Effect()
-    return Effect(publish=((events.DeviceRemoved, {"alias": data["device"]}),))
-
-
 def _unplug_refused(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
     alias = _alias(data)
     return Effect(publish=((events.DeviceRemovalFailed, {"alias": alias}),) if alias else ())
@@ -229,7 +222,6 @@ def _tray_moved(_course: Course, _reason: StateReason, data: dict[str, Any]) -> 
 _RULES: Final[dict[str, Callable[[Course, Any, dict[str, Any]], Effect]]] = {
     "BALLOON_CHANGE": _balloon_change,
     "BLOCK_IO_ERROR": _block_io_error,
-    "DEVICE_DELETED": _device_deleted,
     "DEVICE_TRAY_MOVED": _tray_moved,
     "DEVICE_UNPLUG_GUEST_ERROR": _unplug_refused,
     "GUEST_CRASHLOADED": _crashloaded,

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-Command: TypeAlias = "tuple[str, Mapping[str, Any]]"
-"""Name and arguments."""
+Command: TypeAlias = "tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], int | None]"
+"""Name, arguments, and a descriptor that goes with them."""
 
 DEADLINE: Final = 60.0
 """Seconds a command may take; the longest that QEMU itself needs is the freeing of huge memory."""
@@ -101,11 +101,13 @@ class Monitor:
         self,
         command: str,
         arguments: Mapping[str, Any] | None = None,
+        fd: int | None = None,
         *,
         deadline: float = DEADLINE,
     ) -> Any:
         """Run a command and return what it returns.
 
+        :param fd: a descriptor that QEMU gets a copy of.
         :raises MonitorError: QEMU refused it, or did not answer in time.
         :raises MonitorLost: the connection ended before the answer.
         """
@@ -114,6 +116,9 @@ class Monitor:
             sent["arguments"] = dict(arguments)
         try:
             async with asyncio.timeout(deadline):
+                if fd is not None:
+                    # QEMU keeps it for the next command that asks for one.
+                    self._client.send_fd_scm(fd)
                 return await self._client.execute(command, sent.get("arguments"))
         except ExecuteError as error:
             raise MonitorError(

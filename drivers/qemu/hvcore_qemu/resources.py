@@ -353,6 +353,7 @@ class Resources:
     :ivar monitor_fd: the listening monitor socket.
     :ivar master_key: the key by which QEMU decrypts the secrets on its command line.
     :ivar fd_sets: descriptors handed over by ``-add-fd``, in order of creation.
+    :ivar first_fd_set: the number of the first of them.
     :ivar last_node: the number in the name of the block node made last.
     :ivar disks: the images of each disk, by alias.
     :ivar vhost_fds: open vhost devices by alias.
@@ -369,6 +370,7 @@ class Resources:
     monitor_fd: int = -1
     master_key: bytes = b""
     fd_sets: list[FdSet] = attrs.field(factory=list)
+    first_fd_set: int = 0
     last_node: int = 0
     disks: dict[str, DiskBackend] = attrs.field(factory=dict)
     vhost_fds: dict[str, int] = attrs.field(factory=dict)
@@ -379,9 +381,14 @@ class Resources:
 
     def new_fd_set(self, descriptors: Sequence[tuple[int, str]]) -> FdSet:
         """Return a new set of descriptors, each with its name."""
-        made = FdSet(len(self.fd_sets), tuple(descriptors))
+        made = FdSet(self.first_fd_set + len(self.fd_sets), tuple(descriptors))
         self.fd_sets.append(made)
         return made
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The node made last, and the set of descriptors that would be next."""
+        return self.last_node, self.first_fd_set + len(self.fd_sets)
 
     def next_node(self) -> int:
         """Return a number that no block node has yet."""

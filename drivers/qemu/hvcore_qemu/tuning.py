@@ -13,6 +13,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import Issue
+from hvcore.errors import MonitorError
 from hvcore.errors import Unsupported
 from hvcore.errors import ValidationFailed
 from hvcore.model.types import NodeSet
@@ -220,10 +221,16 @@ class Tuning(Driver):
                 gone = await waiting
         except TimeoutError:
             return False
+        except MonitorError as error:
+            if error.error_class != "DeviceNotFound":
+                raise
+            return True  # it went already
         finally:
             del guest.leaving[alias]
         if not gone:
             raise DriverError(
-                f"device '{alias}' is kept by the guest", kind=ErrorClass.OPERATION_FAILED
+                "unplug of device was rejected by the guest",
+                kind=ErrorClass.OPERATION_FAILED,
+                hint=f"the guest keeps '{alias}'",
             )
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import ClassVar
 from typing import Literal
 
@@ -12,6 +13,11 @@ from hvcore.xml.codecs import INT
 from hvcore.xml.codecs import ONOFF
 from hvcore.xml.fields import attr
 from hvcore.xml.fields import element
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element as XmlElement
+
+    from hvcore.xml.context import ParseContext
 
 MemballoonModel = Literal["virtio", "xen", "none", "virtio-transitional", "virtio-non-transitional"]
 
@@ -30,3 +36,9 @@ class Memballoon(VirtioDevice):
     stats_period: int | None = attr(
         "stats/@period", INT, omit=(0,), doc="seconds between two statistics of the guest"
     )
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Forget where one is that does not exist."""
+        del el, ctx
+        if self.model == "none":
+            self.alias = self.address = None

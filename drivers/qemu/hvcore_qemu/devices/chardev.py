@@ -18,6 +18,7 @@ from hvcore.model.devices.chardev import Channel
 from hvcore.model.devices.chardev import Console
 from hvcore.model.devices.chardev import Parallel
 from hvcore.model.devices.chardev import Serial
+from hvcore.model.devices.chardev_source import PtySource
 from hvcore.rules.base import Rules
 from hvcore_qemu import chardev
 from hvcore_qemu.machines import RISCV
@@ -208,6 +209,17 @@ def _parallel(domain: Domain, device: Parallel, ctx: Context) -> Issues:
         yield Issue.unsupported("parallel ports are not supported")
 
 
+def show_terminals(domain: Domain, paths: Mapping[str, str]) -> None:
+    """Note which terminals QEMU opened, by the aliases of their devices."""
+    devices = domain.devices
+    for device in (*devices.serials, *devices.parallels, *devices.channels, *devices.consoles):
+        # A console that only stands for a serial port has no source of its own.
+        for source in device.sources:
+            path = paths.get(device.alias or "")
+            if path is not None and isinstance(source, PtySource):
+                source.path = path
+
+
 # -- command line --------------------------------------------------------------------------------
 
 
@@ -232,6 +244,11 @@ def serials(cmd: Command) -> None:
         if model == "isa-serial":
             props["index"] = serial.target_port  # type: ignore[assignment] # a number for once
         add_device(cmd, serial, {**props, **address_props(cmd.domain, serial)})
+
+
+def on_board(domain: Domain, device: Any) -> bool:
+    """Return whether a character device is part of the machine."""
+    return isinstance(device, Serial) and _on_board(machine_of(domain), device)
 
 
 def _on_board(machine: Machine, serial: Serial) -> bool:

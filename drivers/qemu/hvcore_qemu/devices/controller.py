@@ -142,7 +142,8 @@ def _on_board(domain: Domain, ctx: Context) -> Iterator[Issue]:
         )
 
 
-def _scsi_model(controller: Controller, machine: Machine, ctx: Context) -> Iterator[Issue]:
+def choose_scsi_model(controller: Controller, machine: Machine, ctx: Context) -> Iterator[Issue]:
+    """Choose the model of a SCSI controller that the document leaves open."""
     if controller.model not in (None, "auto"):
         return
     if machine.pseries:
@@ -229,7 +230,7 @@ def _pci_model(controller: Controller, domain: Domain) -> Iterator[Issue]:
 def _model(domain: Domain, device: Controller, ctx: Context) -> Iterator[Issue]:
     """Choose the model, and refuse what the machine cannot have."""
     if device.type == "scsi":
-        yield from _scsi_model(device, machine_of(domain), ctx)
+        yield from choose_scsi_model(device, machine_of(domain), ctx)
     elif device.type == "usb":
         yield from _usb_model(device, domain, ctx)
     elif device.type == "pci":
@@ -242,7 +243,7 @@ def _implicit_scsi(domain: Domain, ctx: Context) -> Iterator[Issue]:
     machine = machine_of(domain)
     for controller in domain.devices.controllers:
         if controller.type == "scsi":
-            yield from _scsi_model(controller, machine, ctx)
+            yield from choose_scsi_model(controller, machine, ctx)
 
 
 # --- command line ---
@@ -296,14 +297,14 @@ def command(cmd: Command) -> None:
             if controller.model == "pci-root" and not controller.index:
                 _root_hotplug(cmd, controller)
             if not _on_board_already(controller, machine):
-                _add(cmd, controller)
+                add(cmd, controller)
 
 
 def ccid(cmd: Command) -> None:
     """Append the smartcard readers."""
     for controller in cmd.domain.devices.controllers:
         if controller.type == "ccid":
-            _add(cmd, controller)
+            add(cmd, controller)
 
 
 def _root_hotplug(cmd: Command, controller: Controller) -> None:
@@ -312,7 +313,11 @@ def _root_hotplug(cmd: Command, controller: Controller) -> None:
         cmd.option("-global", f"PIIX4_PM.acpi-root-pci-hotplug={state}")
 
 
-def _add(cmd: Command, controller: Controller) -> None:
+def add(cmd: Command, controller: Controller) -> None:
+    """Append one controller.
+
+    :raises ValidationFailed: when QEMU has nothing of the kind.
+    """
     write = _PROPS.get(controller.type)
     if write is None:
         refuse(Issue.unsupported(f"Unsupported controller type: {controller.type}"))

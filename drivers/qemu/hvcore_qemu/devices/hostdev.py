@@ -204,6 +204,8 @@ def prepare_host(work: Preparation) -> None:
         elif isinstance(source, ScsiHostSource):
             assert device.alias is not None  # aliases are assigned before
             work.resources.vhost_fds[device.alias] = work.host.vhost_scsi()
+        elif isinstance(source, MdevSource) and not (work.host.pretends or work.host.vfio()):
+            refuse(Issue.unsupported("Mediated host device assignment requires VFIO support"))
         elif device.source_pci is not None:
             port = device.port if isinstance(device, Interface) else device
             work.host.assign_pci(

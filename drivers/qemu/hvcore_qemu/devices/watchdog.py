@@ -38,7 +38,7 @@ def _placement(domain: Domain, device: Watchdog, ctx: Context) -> Issues:
     del ctx
     machine = machine_of(domain)
     model = device.model
-    if domain.devices.watchdogs[0].action != device.action:
+    if any(each.action != device.action for each in domain.devices.watchdogs[:1]):
         yield Issue.unsupported(
             "watchdogs with different actions are not supported with this QEMU binary"
         )
