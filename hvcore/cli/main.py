@@ -17,12 +17,15 @@ from hvcore.cli.session import Session
 
 VERBS: Final = {
     # verb: module, one line of help (so that `hv --help` imports nothing)
+    "attach-device": ("devices", "add a device"),
     "autostart": ("define", "start a domain when the host does"),
     "capabilities": ("host", "show what the hypervisor and host can do"),
     "completion": ("host", "print the completion script of a shell"),
     "console": ("console", "connect to the guest's console"),
     "create": ("define", "start a domain straight from a document"),
     "define": ("define", "make a domain persistent"),
+    "detach-device": ("devices", "take a device away"),
+    "detach-device-alias": ("devices", "take the device with an alias away"),
     "destroy": ("lifecycle", "stop a domain at once"),
     "domcapabilities": ("host", "show what guests can have"),
     "domid": ("query", "show the number of a running domain"),
@@ -48,6 +51,7 @@ VERBS: Final = {
     "start": ("lifecycle", "start a defined domain"),
     "suspend": ("lifecycle", "pause a domain"),
     "undefine": ("define", "remove the definition of a domain"),
+    "update-device": ("devices", "change a device"),
     "validate": ("document", "check a document and show every issue"),
     "vcpucount": ("tuning", "show the number of virtual CPUs"),
     "vcpupin": ("tuning", "show or change where virtual CPUs run"),

@@ -67,7 +67,12 @@ class Session:
             sys.exit(130)
 
     def on(
-        self, key: str, work: Callable[[Host, Domain], Awaitable[_T]], *, failing: str = ""
+        self,
+        key: str,
+        work: Callable[[Host, Domain], Awaitable[_T]],
+        *,
+        failing: str = "",
+        source: bytes = b"",
     ) -> _T:
         """Do ``work`` on the domain that ``key`` names; parameters as for :meth:`run`."""
 
@@ -78,7 +83,7 @@ class Session:
                 self.fail(error, failing=f"failed to get domain '{key}'")
             return await work(host, domain)
 
-        return self.run(found, failing=failing)
+        return self.run(found, failing=failing, source=source)
 
     # -- printing ----------------------------------------------------------------------------------
 

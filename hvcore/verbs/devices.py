@@ -36,6 +36,14 @@ class DeviceVerbs(Verbs):
         del live, device
         raise self.unsupported(Op.ATTACH_DEVICE, record)
 
+    def check_detach_family(self, live: Model, wanted: Device) -> None:
+        """Refuse to unplug a kind of device at all; nothing is refused unless overridden.
+
+        :param wanted: describes a device that ``live`` need not have.
+        :raises HvError: with the reason.
+        """
+        del live, wanted
+
     async def detach_device(
         self, record: Record, live: Model, device: Device, within: float
     ) -> bool:
@@ -128,7 +136,9 @@ class DeviceHandle(Handle):
 
         async def found(model: Model, *, live: bool) -> Device:
             wanted = await self._device(xml, model, "detach", live=live)
-            if not live:
+            if live:
+                self._engine.driver.check_detach_family(model, wanted)
+            else:
                 hotplug.check_config(model, wanted, "detach")
             device: Device = hotplug.find(model, wanted, live=live)
             return device

@@ -295,6 +295,39 @@ def _qemu_of_device(domain: Domain, device: Device, own: AcpiNodeset, cmd: Comma
             _object(cmd, alias, owner, node)
 
 
+# -- devices that go ------------------------------------------------------------------------------
+
+
+@hookimpl
+def hv_validate_detach(domain: Domain, device: Device, live: bool) -> Iterator[Issue]:
+    """Keep the device of an initiator in the next start's definition."""
+    if live:
+        return
+    names = {id(each): name for name, each in _aliases(domain).items()}
+    name = names.get(id(device))
+    for initiator in GenericInitiator.of(domain.devices):
+        if name is not None and initiator.pci_dev == name:
+            yield Issue(
+                f"device '{name}' is used by {NAME} '{initiator.alias}'",
+                ErrorClass.OPERATION_INVALID,
+                line=initiator.line,
+            )
+
+
+@hookimpl
+def hv_amend_detach(driver: str, domain: Domain, device: Device, plan: Any) -> None:
+    """Let initiators go with their device; the driver removes objects that refer to a device."""
+    del driver
+    alias = device.alias
+
+    def forget(live: Domain) -> None:
+        members = GenericInitiator.of(live.devices)
+        members[:] = [each for each in members if each.pci_dev != alias]
+
+    if any(each.pci_dev == alias for each in GenericInitiator.of(domain.devices)):
+        plan.afterwards(forget)
+
+
 # -- the mock driver ------------------------------------------------------------------------------
 
 

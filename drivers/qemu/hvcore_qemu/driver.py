@@ -102,7 +102,7 @@ class Start:
     env: dict[str, str]
     files: dict[str, bytes]
     live: Definition
-    kept: dict[str, Any]
+    kept: dict[str, Any] = attrs.field(factory=dict)
 
 
 class QemuDriver(Hotplug):
@@ -279,7 +279,7 @@ class QemuDriver(Hotplug):
         :raises ValidationFailed: it cannot be expressed for this QEMU.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
-        from hvcore_qemu.plugging import behind  # noqa: PLC0415
+        from hvcore_qemu import plugging  # noqa: PLC0415
 
         assert record.live is not None
         domain = record.live.clone()
@@ -295,7 +295,11 @@ class QemuDriver(Hotplug):
             env=plan.env,
             files=plan.files,
             live=Definition(domain, self.registry),
-            kept={"numbers": plan.numbers, "behind": behind(plan, domain)},
+            kept={
+                "numbers": plan.numbers,
+                "ahead": plugging.ahead(plan, domain),
+                "behind": plugging.behind(plan, domain),
+            },
         )
 
     async def _lowered(

@@ -280,6 +280,25 @@ def behind(plan: QemuPlan, domain: Domain) -> dict[str, list[Call]]:
     return result
 
 
+def ahead(plan: QemuPlan, domain: Domain) -> dict[str, list[dict[str, Any]]]:
+    """Return the objects of a command line that refer to a device, by the device's alias.
+
+    They have to go before it: QEMU looks for the device again later, and ends without it.
+    """
+    aliases = {device.alias for name in PLUGGED for device in getattr(domain.devices, name)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for step in plan.steps():
+        if not isinstance(step, Argument) or step.option != "-object":
+            continue
+        props = step.value
+        if props is None or isinstance(props, str):
+            continue
+        for key, value in props.items():
+            if key not in ("id", "qom-type") and isinstance(value, str) and value in aliases:
+                found.setdefault(value, []).append(dict(props))
+    return found
+
+
 def _reached(alias: str, found: Mapping[str, Argument]) -> set[str]:
     """Return the names of all that a device refers to, without itself."""
     seen: set[str] = set()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hvcore.model.devices.disk import Disk
-    from hvcore_qemu.hotplug import Attaching
+    from hvcore_qemu.attaching import Attaching
     from hvcore_qemu.monitor import Command as MonitorCommand
     from hvcore_qemu.plugging import Call
     from hvcore_qemu.plugging import Plug
@@ -63,10 +63,10 @@ def _unsupported(message: str) -> HvError:
     return HvError(message, kind=ErrorClass.OPERATION_UNSUPPORTED)
 
 
-def plan(work: Attaching, *, behind: list[Any], force: bool) -> Update:
+def plan(work: Attaching, data: Mapping[str, Any], *, force: bool) -> Update:
     """Return what changes a device of the running definition to ``work.device``.
 
-    :param behind: what has to go once the device is gone, as it is now.
+    :param data: what the driver kept when the guest was started and devices were plugged.
     :param force: open a tray that the guest keeps locked.
     :raises HvError: something differs that cannot be changed.
     """
@@ -74,7 +74,7 @@ def plan(work: Attaching, *, behind: list[Any], force: bool) -> Update:
     change = _CHANGES.get(family.members)
     if change is None:
         raise hotplug.unsupported("update", family.name, live=True)
-    return change(work, behind, force)
+    return change(work, data, force)
 
 
 # -- disks -----------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _check_disk(new: Disk, old: Disk) -> None:
         refuse("address")
 
 
-def _disk(work: Attaching, behind: list[Any], force: bool) -> Update:
+def _disk(work: Attaching, data: Mapping[str, Any], force: bool) -> Update:
     new: Any = work.device
     old = next((each for each in work.live.devices.disks if each.target == new.target), None)
     if old is None:
@@ -144,6 +144,7 @@ def _disk(work: Attaching, behind: list[Any], force: bool) -> Update:
     if old.device not in ("cdrom", "floppy"):
         raise Unsupported("disk source can be changed only in removable drives")
     new.alias, new.address = old.alias, old.address
+    behind = data.get("behind", {}).get(old.alias, [])
     plug = work.plug(hotplug.family_of(work.live, new))
     steps = [step for step in plug.steps if step.command != "device_add"]
     plug.steps = steps
@@ -234,8 +235,8 @@ _WIRING: Final = (
 """What the host's end is; none of it can be changed yet."""
 
 
-def _interface(work: Attaching, behind: list[Any], force: bool) -> Update:
-    del behind, force
+def _interface(work: Attaching, data: Mapping[str, Any], force: bool) -> Update:
+    del data, force
     new: Any = work.device
     old = hotplug.find(work.live, new, live=True)
     hotplug.check_compatible(work.live, new, old, live=True, attach=False)
@@ -275,8 +276,8 @@ def _same_wiring(name: str, new: Any, old: Any) -> bool:
 # -- graphics --------------------------------------------------------------------------------------
 
 
-def _graphics(work: Attaching, behind: list[Any], force: bool) -> Update:
-    del behind, force
+def _graphics(work: Attaching, data: Mapping[str, Any], force: bool) -> Update:
+    del data, force
     new: Any = work.device
     old = next((each for each in work.live.devices.graphics if each.type == new.type), None)
     if old is None:
@@ -338,8 +339,8 @@ _MEMORY: Final = (
 )
 
 
-def _memory(work: Attaching, behind: list[Any], force: bool) -> Update:
-    del behind, force
+def _memory(work: Attaching, data: Mapping[str, Any], force: bool) -> Update:
+    del data, force
     new: Any = work.device
     members = work.live.devices.memories
     old: Any = next((each for each in members if hotplug.same_place(new, each)), None)
@@ -361,7 +362,7 @@ def _memory(work: Attaching, behind: list[Any], force: bool) -> Update:
     return Update(old.alias, change)
 
 
-_CHANGES: Final[Mapping[str, Callable[[Attaching, list[Any], bool], Update]]] = {
+_CHANGES: Final[Mapping[str, Callable[[Attaching, Mapping[str, Any], bool], Update]]] = {
     "disks": _disk,
     "interfaces": _interface,
     "graphics": _graphics,
