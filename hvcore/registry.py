@@ -7,9 +7,12 @@ then on everything is plain dictionaries and tuples; pluggy is asked only at coa
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import importlib.metadata
 import inspect
 import os
+import pkgutil
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -62,7 +65,8 @@ class Registry:
     def default(cls) -> Registry:
         """Return a frozen registry with all that is installed.
 
-        ``HVCORE_DISABLE_PLUGINS`` may hold comma-separated entry point names to leave out.
+        ``HVCORE_DISABLE_PLUGINS`` may hold comma-separated names of drivers and plugins to leave
+        out.
 
         :raises PluginConflict: when two distributions claim the same thing.
         :raises PluginLoadError: when a plugin cannot be imported.
@@ -82,9 +86,11 @@ class Registry:
                 self._claim("driver", entry.name, _distribution(entry))
                 self._lazy_drivers[entry.name] = entry
         for entry in _entry_points(PLUGINS):
-            if entry.name not in disabled:
-                self._claim("plugin", entry.name, _distribution(entry))
-                self.register(_load(entry), name=entry.name, distribution=_distribution(entry))
+            owner = _distribution(entry)
+            for name, load in _plugins(entry) if entry.name not in disabled else ():
+                if name not in disabled:
+                    self._claim("plugin", name, owner)
+                    self.register(load(), name=name, distribution=owner)
 
     def register(
         self, plugin: Any, *, name: str | None = None, distribution: str = "local"
@@ -226,7 +232,8 @@ class Registry:
         """Import a driver; it may add the elements of its own namespace even now."""
         entry = self._lazy_drivers[scheme]
         with self._adding_late():
-            self.register(_load(entry), name=f"driver:{scheme}", distribution=_distribution(entry))
+            plugin = _load(entry.name, entry, entry.load)
+            self.register(plugin, name=f"driver:{scheme}", distribution=_distribution(entry))
 
     # -- hooks -------------------------------------------------------------------------------------
 
@@ -300,10 +307,25 @@ def _distribution(entry: importlib.metadata.EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else entry.value
 
 
-def _load(entry: importlib.metadata.EntryPoint) -> Any:
+def _plugins(
+    entry: importlib.metadata.EntryPoint,
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the plugins of an entry point: what it names, or each module of a package."""
+    found = _load(entry.name, entry, entry.load)
+    hooks = any(hasattr(value, f"{hookspecs.PROJECT}_impl") for value in vars(found).values())
+    if hooks or not hasattr(found, "__path__"):
+        yield entry.name, lambda: found
+        return
+    for _, module, _ in sorted(pkgutil.iter_modules(found.__path__), key=lambda each: each.name):
+        name = module.replace("_", "-")
+        load = functools.partial(importlib.import_module, f"{found.__name__}.{module}")
+        yield name, functools.partial(_load, name, entry, load)
+
+
+def _load(name: str, entry: importlib.metadata.EntryPoint, load: Callable[[], Any]) -> Any:
     try:
-        return entry.load()
+        return load()
     except Exception as error:
         raise PluginLoadError(
-            f"plugin '{entry.name}' of {_distribution(entry)} cannot be loaded: {error}"
+            f"plugin '{name}' of {_distribution(entry)} cannot be loaded: {error}"
         ) from error

@@ -419,7 +419,7 @@ class Domain:
         *,
         live: bool | None = None,
         config: bool | None = None,
-        within: float=5.0,
+        within: float = 5.0,
     ) -> bool:
         """Take away the device that an element of the domain document describes.
 
@@ -431,7 +431,12 @@ class Domain:
         return run(self._async.detach_device(xml, live=live, config=config, within=within))
 
     def detach_device_alias(
-        self, alias: str, *, live: bool | None = None, config: bool | None = None, within: float=5.0
+        self,
+        alias: str,
+        *,
+        live: bool | None = None,
+        config: bool | None = None,
+        within: float = 5.0,
     ) -> bool:
         """Take away the device with an alias; see :meth:`detach_device`.
 
