@@ -8,6 +8,7 @@ of the blocking API what they see of the other.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -99,10 +100,9 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, indent: str) -> str:
     """Return the ``def`` line, wrapped as the formatter would have it."""
     assert node.returns is not None
     returns = ast.unparse(node.returns)
-    line = f"{indent}def {node.name}({ast.unparse(node.args)}) -> {returns}:"
     # What unparse writes of a default differs from the formatter's text.
-    for default in ("None", "False", "True", "()"):
-        line = line.replace(f"={default}", f" = {default}")
+    given = re.sub(r"(?<=[\w\]])=(?=[\w(])", " = ", ast.unparse(node.args))
+    line = f"{indent}def {node.name}({given}) -> {returns}:"
     if len(line) <= WIDTH:
         return line
     inner = line[line.index("(") + 1 : line.rindex(") ->")]
