@@ -134,7 +134,28 @@ class Domain(DeviceHandle, TuningHandle):
         record = self._now()
         live = record.live is not None and not inactive
         definition = record.definition if live else record.persistent or record.definition
+        if migratable:
+            copy = definition.clone()
+            self._engine.driver.migratable(copy)
+            definition = attrs.evolve(definition, domain=copy)
         return definition.xml(inactive=not live, secure=secure, migratable=migratable)
+
+    async def check_abi(self, xml: str | bytes, *, volatile: bool = False) -> None:
+        """Refuse a document with which its guest could not go on, here or on another host.
+
+        :param xml: of the running domain, or written by hand; it is compared with what runs, or
+            with the definition where nothing does.
+        :param volatile: compare also what changes while a guest runs.
+        :raises AbiChanged: the guest would not find the hardware that it left; holds every
+            difference, with its line in ``xml``.
+        :raises ConfigError: the document is refused.
+        """
+        from hvcore.abi import require_same  # noqa: PLC0415 - few programs compare
+
+        driver = self._engine.driver
+        target = driver.pipeline().parse(xml)
+        source = self._now().definition.domain
+        await require_same(driver, source, target, document=xml, volatile=volatile)
 
     # -- what can be done with it -------------------------------------------------------
 

@@ -30,6 +30,7 @@ from hvcore.verbs.devices import DeviceVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
+    from hvcore.abi.table import Check
     from hvcore.domaincaps import DomainCapabilities
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
@@ -306,6 +307,17 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
         """
         context = await self.context(domain, new=new)
         self.pipeline().complete_device(domain, device, context, validate=new)
+
+    def migratable(self, domain: Domain) -> None:
+        """Take out of a copy what documents for other hosts leave out; nothing by default.
+
+        Whatever goes must come back when the document is completed.
+        """
+        del domain
+
+    def abi_checks(self) -> tuple[Check, ...]:
+        """Return what guests of this driver see beside what :mod:`hvcore.abi` compares."""
+        return ()
 
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""

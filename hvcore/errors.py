@@ -6,6 +6,7 @@
     +-- ConfigError          the document is wrong
     |   +-- XmlSyntaxError   not well-formed, or refused before parsing
     |   +-- ValidationFailed one or more issues, all of them at once
+    |       +-- AbiChanged   a guest would not find the hardware that it left
     +-- Unsupported
     |   +-- UnsupportedFeature    reason: NO_IMPL, NO_CAP or COLD_ONLY
     |   +-- UnsupportedOperation  the driver has no such verb
@@ -214,6 +215,15 @@ class ValidationFailed(ConfigError):
         where.setdefault("hint", first.hint)
         super().__init__(first.message, kind=first.kind, **where)
         self.issues = tuple(issues)
+
+
+class AbiChanged(ValidationFailed):
+    """A definition differs from that of a guest in what the guest sees.
+
+    :param issues: every difference, in libvirt's order.
+    """
+
+    code = "HV103"
 
 
 class Unsupported(HvError):

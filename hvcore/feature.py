@@ -17,6 +17,7 @@ import attrs
 from hvcore.errors import Issue
 
 if TYPE_CHECKING:
+    from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.xml.fields import Element
 
@@ -67,6 +68,17 @@ class Lowering:
     lacking: str | None = None
 
 
+@attrs.frozen(eq=False)
+class Uses:
+    """All that one domain says of a feature.
+
+    :ivar found: each element that carries it, with the extension, in document order.
+    """
+
+    domain: Domain
+    found: tuple[tuple[Element, Any], ...]
+
+
 class Feature:
     """One feature and all that is known of it.
 
@@ -84,6 +96,7 @@ class Feature:
         self.lowerings: dict[str, Lowering] = {}
         self.checks: list[Callable[..., Iterable[Issue] | None]] = []
         self.post_parses: list[Callable[..., Iterable[Issue] | None]] = []
+        self.abi_checks: list[Callable[[Uses, Uses], Iterable[Issue] | None]] = []
 
     def validate(self, rule: _F) -> _F:
         """Check each use: ``rule(domain, owner, extension, ctx)`` yields issues."""
@@ -94,6 +107,25 @@ class Feature:
         """Fill in defaults at each use: ``rule(domain, owner, extension, ctx)``."""
         self.post_parses.append(rule)
         return rule
+
+    def abi(self, rule: _F) -> _F:
+        """Compare what guests see of it: ``rule(source, target)`` yields what differs.
+
+        Both are :class:`Uses`, of complete domains; it is asked where either has the feature.
+        """
+        self.abi_checks.append(rule)
+        return rule
+
+    def uses(self, domain: Domain) -> Uses:
+        """Return what ``domain`` says of this feature."""
+        from hvcore.pipeline import owners  # noqa: PLC0415 - plugins load without the model
+
+        found = []
+        for owner in owners(domain):
+            here = self.element.of(owner)
+            if here is not None:
+                found += [(owner, each) for each in (here if isinstance(here, list) else [here])]
+        return Uses(domain, tuple(found))
 
     def lower(
         self,

@@ -124,6 +124,27 @@ class Host:
         """
         return await self._engine.driver.compile(xml, strict=strict)
 
+    async def check_abi(
+        self, source: str | bytes, target: str | bytes, *, volatile: bool = False
+    ) -> None:
+        """Refuse a document with which the guest of another could not go on.
+
+        Neither is validated beyond that, and nothing is kept. What both leave to be generated (a
+        UUID, MAC addresses) is no difference.
+
+        :param source: the guest as it is, or as it was saved.
+        :param target: what it is to become.
+        :param volatile: compare also what changes while a guest runs, as for a saved one.
+        :raises AbiChanged: the guest would not find the hardware that it left; holds every
+            difference, with its line in the target.
+        :raises ConfigError: one of the documents is refused.
+        """
+        from hvcore.abi import require_same  # noqa: PLC0415 - few programs compare
+
+        driver = self._engine.driver
+        parse = driver.pipeline().parse
+        await require_same(driver, parse(source), parse(target), document=target, volatile=volatile)
+
     async def create(
         self, xml: str | bytes, *, paused: bool = False, strict: bool = False
     ) -> Domain:

@@ -295,7 +295,7 @@ class Pipeline:
             if validate:
                 _stop_at(self.validate(domain, ctx))
         except ValidationFailed as error:
-            raise ValidationFailed(_located(error.issues, xml)) from None
+            raise ValidationFailed(located(error.issues, xml)) from None
         return Definition(domain, self.registry, ctx.caps if ctx.placed else None)
 
     def define(self, xml: str | bytes, ctx: Context, *, strict: bool = False) -> Definition:
@@ -329,10 +329,15 @@ class Pipeline:
         features = self.registry.features
         if not features:
             return
-        for owner in (domain, domain.devices, *domain.devices.walk()):
+        for owner in owners(domain):
             for extension in owner._ext or ():  # noqa: SLF001 - extensions by class, not instances
                 if extension in features:
                     yield owner, features[extension]
+
+
+def owners(domain: Domain) -> Iterable[Element]:
+    """Return the elements that can carry a feature, in the order in which rules visit them."""
+    return (domain, domain.devices, *domain.devices.walk())
 
 
 def unclaimed(domain: Domain) -> list[Issue]:
@@ -379,7 +384,7 @@ def _at(owner: Element, issue: Issue) -> Issue:
     return issue if issue.line is not None else attrs.evolve(issue, line=owner.line)
 
 
-def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
+def located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
     """Return ``issues`` with lines and absolute paths, looked up in the document again.
 
     Only failures pay for this: rules know their element's line at most, and give a path relative
@@ -388,20 +393,30 @@ def _located(issues: Iterable[Issue], xml: str | bytes) -> list[Issue]:
     from hvcore.xml.reader import read  # noqa: PLC0415 - only when a document failed
 
     root = read(xml, "domain")
-    at_line: dict[int | None, Any] = {}
+    at_line: dict[int | None, list[Any]] = {}
     for element in root.iter():
-        at_line.setdefault(cast("int | None", element.sourceline), element)
+        at_line.setdefault(cast("int | None", element.sourceline), []).append(element)
     found = []
     for issue in issues:
-        element, tail = at_line.get(issue.line, root), ""
+        element, tail = at_line.get(issue.line, [root])[0], ""
         if issue.path is not None and not issue.path.startswith("/"):
             steps, _, attribute = issue.path.partition("@")
-            inner = element.find(steps.rstrip("/")) if steps else element
-            element = element if inner is None else inner
-            tail = f"/@{attribute}" if attribute else ""
+            element, tail = _inside(at_line.get(issue.line, [root]), steps.rstrip("/"), attribute)
         path = element.getroottree().getpath(element) + tail
         found.append(attrs.evolve(issue, line=element.sourceline, path=path))
     return found
+
+
+def _inside(around: list[Any], steps: str, attribute: str) -> tuple[Any, str]:
+    """Return the element that a path leads to, and what remains of the path.
+
+    :param around: all elements of one line; the first from which the path leads somewhere is meant.
+    """
+    found = [(each.find(steps) if steps else each) for each in around]
+    there = [each for each in found if each is not None]
+    named = [each for each in there if not attribute or attribute in each.attrib]
+    inner = next(iter(named or there), None)
+    return around[0] if inner is None else inner, f"/@{attribute}" if attribute else ""
 
 
 def _run(rules: Iterable[Any], domain: Domain, ctx: Context, issues: list[Issue]) -> None:

@@ -13,6 +13,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 from hvcore.feature import Feature
 from hvcore.feature import Hotplug
+from hvcore.feature import Uses
 from hvcore.hookspecs import hookimpl
 from hvcore.model.types import NodeSet
 from hvcore.xml.codecs import ENUM
@@ -67,6 +68,7 @@ __all__ = [
     "ProbeSession",
     "Registry",
     "Rules",
+    "Uses",
     "attr",
     "child",
     "children",

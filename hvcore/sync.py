@@ -114,6 +114,23 @@ class Host:
         """
         return run(self._async.check(xml, strict=strict))
 
+    def check_abi(
+        self, source: str | bytes, target: str | bytes, *, volatile: bool = False
+    ) -> None:
+        """Refuse a document with which the guest of another could not go on.
+
+        Neither is validated beyond that, and nothing is kept. What both leave to be generated (a
+        UUID, MAC addresses) is no difference.
+
+        :param source: the guest as it is, or as it was saved.
+        :param target: what it is to become.
+        :param volatile: compare also what changes while a guest runs, as for a saved one.
+        :raises AbiChanged: the guest would not find the hardware that it left; holds every
+            difference, with its line in the target.
+        :raises ConfigError: one of the documents is refused.
+        """
+        run(self._async.check_abi(source, target, volatile=volatile))
+
     def create(self, xml: str | bytes, *, paused: bool = False, strict: bool = False) -> Domain:
         """Start a domain straight from its document; unless defined it vanishes when it stops.
 
@@ -313,6 +330,18 @@ class Domain:
         :raises NoSuchDomain: it is gone.
         """
         return run(self._async.xml(inactive=inactive, secure=secure, migratable=migratable))
+
+    def check_abi(self, xml: str | bytes, *, volatile: bool = False) -> None:
+        """Refuse a document with which its guest could not go on, here or on another host.
+
+        :param xml: of the running domain, or written by hand; it is compared with what runs, or
+            with the definition where nothing does.
+        :param volatile: compare also what changes while a guest runs.
+        :raises AbiChanged: the guest would not find the hardware that it left; holds every
+            difference, with its line in ``xml``.
+        :raises ConfigError: the document is refused.
+        """
+        run(self._async.check_abi(xml, volatile=volatile))
 
     def start(self, *, paused: bool = False) -> None:
         """Start it; return once it runs.

@@ -79,6 +79,33 @@ def validate(session: Session, file: str, *, lenient: bool) -> None:
     session.done(f"{file} validates as domain '{name}'")
 
 
+@click.command("abi-check")
+@click.argument("source", type=click.Path())
+@click.argument("target", type=click.Path())
+@click.option("--volatile", is_flag=True, help="compare also what changes while a guest runs")
+@click.pass_obj
+def abi_check(session: Session, source: str, target: str, *, volatile: bool) -> None:
+    """Show what the guest of SOURCE would find changed under the document TARGET.
+
+    SOURCE is a document or, where there is no such file, a domain.
+    """
+    from pathlib import Path  # noqa: PLC0415 - only here
+
+    is_file = source == "-" or Path(source).exists()
+    guest = read_document(source, session) if is_file else b""
+    document = read_document(target, session)
+
+    async def work(host: Host) -> None:
+        if is_file:
+            await host.check_abi(guest, document, volatile=volatile)
+        else:
+            await (await host.lookup(source)).check_abi(document, volatile=volatile)
+
+    failing = f"{target} does not keep the ABI of {source}"
+    session.run(work, failing=failing, source=document)
+    session.done(f"{target} keeps the ABI of {source}")
+
+
 @click.command()
 @domain_argument
 @click.pass_obj

@@ -17,6 +17,7 @@ from hvcore.cli.session import Session
 
 VERBS: Final = {
     # verb: module, one line of help (so that `hv --help` imports nothing)
+    "abi-check": ("document", "show what a guest would find changed"),
     "attach-device": ("devices", "add a device"),
     "autostart": ("define", "start a domain when the host does"),
     "capabilities": ("host", "show what the hypervisor and host can do"),

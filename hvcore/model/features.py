@@ -239,6 +239,14 @@ class ProcessCapabilities(Element):
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+def largest_unit(value: int) -> tuple[int, str]:
+    """Return a number of bytes in the largest unit that divides it, and that unit."""
+    power = 0
+    while value and power < len(_UNITS) - 1 and value % 1024 ** (power + 1) == 0:
+        power += 1
+    return value // 1024**power, _UNITS[power]
+
+
 class _Tseg:
     """The size of SMM's memory in bytes, written in the largest unit that divides it."""
 
@@ -273,10 +281,8 @@ class _Tseg:
     ) -> None:
         """Append the element."""
         del ctx, owner
-        power = 0
-        while value and power < len(_UNITS) - 1 and value % 1024 ** (power + 1) == 0:
-            power += 1
-        out.append(f"{indent}<tseg unit='{_UNITS[power]}'>{value // 1024**power}</tseg>\n")
+        number, unit = largest_unit(value)
+        out.append(f"{indent}<tseg unit='{unit}'>{number}</tseg>\n")
 
     def clone(self, value: int) -> int:
         """Return ``value``: a number is immutable."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from hvcore.plugin import ParseContext
     from hvcore.plugin import ProbeSession
     from hvcore.plugin import Registry
+    from hvcore.plugin import Uses
     from hvcore_qemu.command import Command
 
 NAME: Final = "acpi-generic-initiator"
@@ -224,6 +226,48 @@ def _machine(domain: Domain, ctx: Context) -> Iterator[Issue]:
         yield Issue.unsupported(f"{NAME} is not supported for machine type '{machine}'")
     elif domain.os.arch == "x86_64" and (domain.features is None or not domain.features.acpi):
         yield Issue(f"{NAME} has no effect without ACPI", severity="warning")
+
+
+# -- the same guest ------------------------------------------------------------------------------
+
+
+def _entries(domain: Domain) -> list[tuple[str, int]]:
+    """Return what the guest's tables say, whichever form says it: PCI address and node."""
+    aliases = _aliases(domain)
+    named = [(each.pci_dev or "", each.numa_node) for each in GenericInitiator.of(domain.devices)]
+    named += [(device, node) for _, device, node in _named_by_device(domain)]
+    return sorted((_guest_address(aliases.get(device)), node) for device, node in named)
+
+
+def _guest_address(device: Device | None) -> str:
+    address: Any = None if device is None else device.address
+    if address is None or address.type != "pci":
+        return "none"
+    parts = (address.domain or 0, address.bus or 0, address.slot or 0, address.function or 0)
+    return "{:04x}:{:02x}:{:02x}.{}".format(*parts)
+
+
+@alone.abi
+def _same_entries(source: Uses, target: Uses) -> Iterator[Issue]:
+    """Compare the entries of the tables; their order is of no account."""
+    was, now = _entries(source.domain), _entries(target.domain)
+    line = target.found[0][1].line if target.found else None
+    if len(was) != len(now):
+        yield Issue.unsupported(
+            f"Target domain {NAME} count {len(now)} does not match source {len(was)}", line=line
+        )
+        return
+    gone, come = Counter(was) - Counter(now), Counter(now) - Counter(was)
+    for (address, node), (other, number) in zip(
+        sorted(gone.elements()), sorted(come.elements()), strict=True
+    ):
+        what, before, after = ("NUMA node", str(node), str(number))
+        if node == number:
+            what, before, after = ("PCI address", address, other)
+        yield Issue.unsupported(
+            f"Target {NAME} {what} {after} does not match source {before}",
+            line=next((each.line for _, each in target.found if each.numa_node == number), line),
+        )
 
 
 # -- QEMU -----------------------------------------------------------------------------------------

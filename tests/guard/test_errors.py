@@ -21,6 +21,7 @@ CLASSES = [
 
 ARGUMENTS: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
     "ValidationFailed": (([Issue("no", line=3)],), {}),
+    "AbiChanged": (([Issue("no", line=3)],), {}),
     "UnsupportedFeature": (("no",), {"feature": "x", "reason": Reason.NO_CAP}),
     "UnsupportedOperation": (("save",), {}),
     "JobTimeout": (("no",), {"holder": "start"}),

@@ -55,6 +55,7 @@ from hvcore_qemu.lifecycle import Next
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from hvcore.abi.table import Check
     from hvcore.domaincaps import DomainCapabilities
     from hvcore.driver import Record
     from hvcore.driver import Setup
@@ -164,6 +165,19 @@ class QemuDriver(Hotplug):
             abi_update=new,
             find_program=self._find_program,
         )
+
+    def migratable(self, domain: Domain) -> None:
+        """Take out of a copy what documents for other hosts leave out."""
+        from hvcore.pipeline import Context  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.migratable import make_migratable  # noqa: PLC0415 - as above
+
+        make_migratable(domain, Context(registry=self.registry, config=self.config))
+
+    def abi_checks(self) -> tuple[Check, ...]:
+        """Return what QEMU's guests see beside the usual."""
+        from hvcore_qemu.migratable import ABI_CHECKS  # noqa: PLC0415 - as above
+
+        return ABI_CHECKS
 
     async def qemu_capabilities(self, domain: Domain) -> QemuCapabilities:
         """Return what the emulator of a document can do.

@@ -82,6 +82,17 @@ def _default(domain: Domain, ctx: Context) -> Issues:
     domain.devices.audios.append(audio)
 
 
+def forget_default(domain: Domain, ctx: Context) -> None:
+    """Take out a backend that every guest without <audio> gets."""
+    audios = domain.devices.audios
+    if len(audios) != 1:
+        return
+    domain.devices.audios = []
+    refused = list(_default(domain, ctx))
+    is_default = not refused and domain.devices.audios == audios
+    domain.devices.audios = [] if is_default else audios
+
+
 @rules.check(Audio)
 def _supported(domain: Domain, device: Audio, ctx: Context) -> Issues:
     """Require the display that a backend plays through."""

@@ -122,12 +122,12 @@ def _sockets(domain: Domain, device: Any, ctx: Context) -> None:
     if ctx.active or device.type != "unix" or device.source is None:
         return
     if isinstance(device, Channel) and device.target_type == "virtio":
-        _forget_generated(device, ctx)
+        forget_generated(device, ctx)
     if device.source.path is None:
         device.source.mode = "bind"
 
 
-def _forget_generated(channel: Channel, ctx: Context) -> None:
+def forget_generated(channel: Channel, ctx: Context) -> None:
     """Forget a path that this or a former version generated.
 
     Those are DIR/NAME with a part for the domain between them, spelled in four ways over time.
