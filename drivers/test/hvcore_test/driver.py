@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from typing import ClassVar
 from typing import Final
 
+import attrs
+
 from hvcore import events
 from hvcore.driver import Driver
 from hvcore.driver import Info
@@ -21,13 +23,19 @@ from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
 from hvcore.pipeline import Context
 from hvcore.pipeline import Pipeline
+from hvcore.rules import hotplug as rules
 from hvcore.rules import tuning
 from hvcore.rules.tuning import Words
+from hvcore.rules.vcpu import online_vcpus
+from hvcore.testing.clock import VirtualClock
+from hvcore_test import aliases
+from hvcore_test import hotplug
 from hvcore_test.monitor import Machine
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
     from hvcore.driver import Setup
+    from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.model.numatune import NumaMode
     from hvcore.model.types import NodeSet
@@ -84,6 +92,7 @@ class TestDriver(Driver):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._pipeline = Pipeline(setup.registry)
+        self.clock = VirtualClock()
 
     @classmethod
     def check_uri(cls, uri: Uri) -> None:
@@ -111,8 +120,12 @@ class TestDriver(Driver):
 
     async def start(self, record: Record, *, paused: bool) -> None:
         """Make a machine."""
-        model = record.definition.domain
-        record.runtime = Machine(model.current_memory or model.memory or 0)
+        assert record.live is not None
+        model = record.live.clone()
+        aliases.assign(model)
+        record.live = attrs.evolve(record.live, domain=model)
+        memory = model.current_memory or model.memory or 0
+        record.runtime = Machine(memory, online_vcpus(model), self.clock)
         if paused:
             record.runtime.stop()
 
@@ -150,14 +163,14 @@ class TestDriver(Driver):
         self.reports.transition(record, RunningReason.UNPAUSED, resumed)
 
     async def info(self, record: Record) -> Info:
-        """Return the memory given, and the time of day for CPU time, as libvirt's driver does."""
+        """Return the memory given, and CPU time that moves with the host's clock."""
         machine: Machine = record.runtime
-        return Info(memory=machine.memory, cpu_time=machine.clock())
+        return Info(memory=machine.memory, cpu_time=machine.cpu_time)
 
     async def set_vcpus(self, record: Record, live: Domain, count: int) -> None:
         """Let the guest have the CPUs; it never keeps one that is to go."""
-        del record
         tuning.set_vcpus(live, count, hotpluggable=False)
+        record.runtime.set_vcpus(count)
 
     async def pin_vcpu(self, record: Record, live: Domain, vcpu: int, cpus: NodeSet) -> None:
         """Remember the pin."""
@@ -182,6 +195,55 @@ class TestDriver(Driver):
         tuning.check_numatune_mode(live, mode)
         tuning.set_numatune(live, mode, nodes)
 
+    async def attach_device(self, record: Record, live: Domain, device: Device) -> None:
+        """Plug a device in, or put a medium into a drive.
+
+        :raises HvError: it cannot be plugged in, or something is in its way.
+        """
+        if hotplug.changes_medium(live, device):
+            await self.update_device(record, live, device, force=False)
+            return
+        hotplug.attach(live, device)
+        record.runtime.history.append(f"plug {device.alias}")
+
+    def check_detach_family(self, live: Domain, wanted: Device) -> None:
+        """Refuse families that cannot be unplugged.
+
+        :raises HvError: with libvirt's words.
+        """
+        hotplug.check_family(live, wanted)
+
+    async def detach_device(
+        self, record: Record, live: Domain, device: Device, within: float
+    ) -> bool:
+        """Unplug a device; this guest lets everything go.
+
+        :raises HvError: it cannot be unplugged.
+        """
+        del within
+        hotplug.check_detach(live, device)
+        rules.remove(live, device)
+        record.runtime.history.append(f"unplug {device.alias}")
+        return True
+
+    async def device_departed(self, record: Record, live: Domain, alias: str) -> None:
+        """Take a device out of the definition that the guest let go late."""
+        for device in live.devices.walk():
+            if device.alias == alias:
+                rules.remove(live, device)
+                record.runtime.history.append(f"unplug {alias}")
+
+    async def update_device(
+        self, record: Record, live: Domain, device: Device, *, force: bool
+    ) -> None:
+        """Change a device.
+
+        :raises HvError: there is none, or it cannot be changed.
+        """
+        del force
+        hotplug.update(live, device)
+        record.runtime.history.append(f"update {device.alias}")
+
     async def version(self) -> int:
         """Return libvirt's number for its driver."""
         return VERSION
@@ -189,7 +251,7 @@ class TestDriver(Driver):
     def _end(self, record: Record, action: str | None) -> None:
         """Do what the definition says is to follow the guest's end."""
         if action in _RESTARTS:
-            record.runtime.power = "running"
+            record.runtime.boot()
             rebooted = events.Rebooted(domain=record.ref())
             self.reports.transition(record, RunningReason.BOOTED, rebooted)
         elif record.state is not State.SHUTOFF:

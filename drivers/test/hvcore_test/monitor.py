@@ -6,41 +6,57 @@ be tested without a hypervisor. It knows nothing of libvirt: states and events a
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
+from typing import Final
 from typing import Literal
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from hvcore.testing.clock import VirtualClock
 
 Power = Literal["running", "paused", "off"]
 
+BOOT: Final = 1_000_000_000
+"""Nanoseconds of CPU time that booting takes this guest, in no time of the clock."""
 
-@attrs.define
+
+@attrs.define(eq=False)
 class Machine:
     """The machine of one running domain.
 
     :param memory: KiB.
-    :param clock: nanoseconds; stands for the CPU time, as in libvirt's test driver.
+    :param vcpus: CPUs, all of which are always busy.
     :ivar history: what it was told, in order.
     """
 
     memory: int
-    clock: Callable[[], int] = time.time_ns
+    vcpus: int
+    clock: VirtualClock
     power: Power = "running"
     history: list[str] = attrs.field(factory=list)
+    _used: int = BOOT
+    _since: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._since = self.clock.now_ns
+
+    @property
+    def cpu_time(self) -> int:
+        """Nanoseconds of CPU time it has used: moves with the clock while it runs."""
+        now = self.clock.now_ns
+        if self.power == "running":
+            self._used += (now - self._since) * self.vcpus
+        self._since = now
+        return self._used
 
     def stop(self) -> None:
         """Stop the virtual CPUs."""
-        self.history.append("stop")
-        self.power = "paused"
+        self._become("paused", "stop")
 
     def cont(self) -> None:
         """Let the virtual CPUs run."""
-        self.history.append("cont")
-        self.power = "running"
+        self._become("running", "cont")
 
     def reset(self) -> None:
         """Start the guest afresh."""
@@ -48,10 +64,23 @@ class Machine:
 
     def powerdown(self) -> None:
         """Press the power button; this guest always obeys."""
-        self.history.append("powerdown")
-        self.power = "off"
+        self._become("off", "powerdown")
 
     def quit(self) -> None:
         """Cut the power."""
-        self.history.append("quit")
-        self.power = "off"
+        self._become("off", "quit")
+
+    def boot(self) -> None:
+        """Start the guest again after it powered off."""
+        self._become("running", "boot")
+
+    def set_vcpus(self, count: int) -> None:
+        """Have another number of CPUs."""
+        self._used = self.cpu_time
+        self.vcpus = count
+        self.history.append(f"vcpus {count}")
+
+    def _become(self, power: Power, told: str) -> None:
+        self._used = self.cpu_time
+        self.power = power
+        self.history.append(told)
