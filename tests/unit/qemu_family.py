@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from hvcore.capabilities import Capabilities
 from hvcore.pipeline import Context
 from hvcore.pipeline import Pipeline
 from hvcore.registry import Registry
@@ -30,7 +31,8 @@ class Family:
     def __init__(self, *names, caps=()):
         self.core = [import_module(f"hvcore.rules.{name}").rules for name in names]
         self.qemu = [import_module(f"hvcore_qemu.devices.{name}").rules for name in names]
-        self.caps = frozenset({"device.json+hotplug", *caps})
+        names = frozenset({"device.json+hotplug", *caps})
+        self.caps = Capabilities(names=names, arch="x86_64")
         self.registry = Registry()
         self.registry.freeze()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from hvcore.errors import ValidationFailed
@@ -137,7 +138,7 @@ def started(family, xml, plug):
     aliases.assign(domain, family.caps)
     work = Preparation(
         domain=domain,
-        caps=frozenset({*family.caps, "vfio-pci"}),
+        caps=attrs.evolve(family.caps, names=family.caps.names | {"vfio-pci"}),
         config=ctx.config,
         host=Network(plug),
         registry=family.registry,

@@ -41,8 +41,8 @@ _DISPLAY_BACKEND: Final[dict[str, str | None]] = {
 def _suggested(domain: Domain, ctx: Context) -> tuple[bool, str | None]:
     """Return whether a backend is wanted, and which; None means the host's own.
 
-    The last display that has an opinion decides (SPEC of libvirt's post-parse, unchanged since
-    7.2); without a display the guest is silent unless the administrator says otherwise.
+    The last display that has an opinion decides, as in libvirt since 7.2; without a display the
+    guest is silent unless the administrator says otherwise.
     """
     wanted, backend = False, None
     for graphics in domain.devices.graphics:
@@ -100,6 +100,24 @@ def _supported(domain: Domain, device: Audio, ctx: Context) -> Issues:
         yield Issue.unsupported("Spice audio is not supported without spice graphics")
     if device.type == "dbus" and "display-dbus" not in ctx.caps:
         yield Issue.unsupported("D-Bus audio is not supported with this QEMU")
+
+
+AUDIODEV_SINCE: Final = 4_000_000
+"""The version from which on QEMU has ``-audiodev``; older ones read environment variables."""
+
+
+def _has_audiodev(cmd: Command) -> bool:
+    # Capabilities without a version are made by hand, for a QEMU of today.
+    return not 0 < cmd.caps.version < AUDIODEV_SINCE
+
+
+def audiodev(cmd: Command, audio_id: int | None) -> str | None:
+    """Return the backend that a device names; None where QEMU has one for all of them.
+
+    :raises ValidationFailed: when there is none.
+    """
+    name = backend_of(cmd.domain, audio_id)
+    return name if _has_audiodev(cmd) else None
 
 
 def backend_of(domain: Domain, audio_id: int | None) -> str:
@@ -174,7 +192,12 @@ def _environment(cmd: Command, device: Audio) -> None:
 
 
 def command(cmd: Command) -> None:
-    """Append the backends."""
+    """Append the backends, or tell an emulator without ``-audiodev`` of the first of them."""
+    if not _has_audiodev(cmd):
+        for device in cmd.domain.devices.audios[:1]:
+            cmd.env("QEMU_AUDIO_DRV", _QEMU_NAME.get(device.type, device.type))
+            _environment(cmd, device)
+        return
     for device in cmd.domain.devices.audios:
         _environment(cmd, device)
         cmd.option(

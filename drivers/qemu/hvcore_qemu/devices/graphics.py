@@ -20,6 +20,7 @@ from hvcore.rules.base import Rules
 from hvcore_qemu.command import escape_comma
 from hvcore_qemu.credentials import tls_credentials
 from hvcore_qemu.credentials import tls_secret
+from hvcore_qemu.devices.audio import audiodev
 from hvcore_qemu.props import refuse
 from hvcore_qemu.props import switch
 
@@ -370,15 +371,6 @@ def command(cmd: Command) -> None:
         _COMMAND[type(graphics)](cmd, graphics)
 
 
-def _audio(cmd: Command, number: int | None) -> str:
-    """Return QEMU's name of a sound backend; without a number that of the first."""
-    audios = cmd.domain.devices.audios
-    audio = next((each for each in audios if not number or each.id == number), None)
-    if audio is None:
-        refuse(Issue.internal("unable to find audio backend for sound device"))
-    return f"audio{audio.id}"
-
-
 def _joined(options: Iterable[str | None]) -> str:
     return ",".join(option for option in options if option is not None)
 
@@ -410,7 +402,7 @@ def _dbus_display(cmd: Command, graphics: DbusGraphics) -> None:
                 where,
                 gl and f"gl={gl}",
                 node and f"rendernode={escape_comma(node)}",
-                f"audiodev={_audio(cmd, graphics.audio)}" if graphics.audio else None,
+                f"audiodev={audiodev(cmd, graphics.audio)}" if graphics.audio else None,
             ]
         ),
     )
@@ -432,7 +424,7 @@ def _vnc_place(graphics: VncGraphics, listen: Listen) -> list[str]:
 
 
 def _vnc_display(cmd: Command, graphics: VncGraphics) -> None:
-    config, audio = cmd.config, _audio(cmd, graphics.audio)
+    config, audio = cmd.config, audiodev(cmd, graphics.audio)
     options = _vnc_place(graphics, graphics.listens[0])
     if graphics.share_policy not in (None, "default"):
         options.append(f"share={graphics.share_policy}")
@@ -453,7 +445,8 @@ def _vnc_display(cmd: Command, graphics: VncGraphics) -> None:
         _sasl(cmd, config.vnc_sasl_dir)
     if graphics.power_control is not None:
         options.append(f"power-control={switch(graphics.power_control)}")
-    options.append(f"audiodev={audio}")
+    if audio is not None:
+        options.append(f"audiodev={audio}")
     cmd.option("-vnc", ",".join(options))
     _keymap(cmd, graphics.keymap)
 

@@ -9,7 +9,7 @@ from typing import Final
 from hvcore.errors import Issue
 from hvcore.model.devices.sound import Sound
 from hvcore.rules.base import Rules
-from hvcore_qemu.devices.audio import backend_of
+from hvcore_qemu.devices.audio import audiodev
 from hvcore_qemu.props import add_device
 from hvcore_qemu.props import address_props
 from hvcore_qemu.props import virtio_props
@@ -69,7 +69,7 @@ def _card(cmd: Command, device: Sound) -> dict[str, Any]:
     return {
         **driver,
         "id": device.alias,
-        "audiodev": backend_of(cmd.domain, device.audio_id) if own_backend else None,
+        "audiodev": audiodev(cmd, device.audio_id) if own_backend else None,
         "multi": device.multichannel if device.model == "usb" else None,
         "streams": device.streams if device.model == "virtio" else None,
         **address_props(cmd.domain, device),
@@ -92,6 +92,6 @@ def command(cmd: Command) -> None:
                     "id": f"{device.alias}-codec{cad}",
                     "bus": f"{device.alias}.0",
                     "cad": cad,
-                    "audiodev": backend_of(cmd.domain, device.audio_id),
+                    "audiodev": audiodev(cmd, device.audio_id),
                 }
             )

@@ -15,7 +15,7 @@ from hvcore.rules.base import Rules
 from hvcore.rules.domain_memory import numa_cells
 from hvcore.rules.os import is_pflash
 from hvcore.rules.os import os_of
-from hvcore_qemu.devices.audio import backend_of
+from hvcore_qemu.devices.audio import audiodev
 from hvcore_qemu.guests import default_emulator
 from hvcore_qemu.machines import S390
 from hvcore_qemu.machines import X86
@@ -337,7 +337,9 @@ def _speaker(cmd: Command) -> Iterator[str]:
     """Yield the backend of the PC speaker, which is a part of the machine."""
     for sound in cmd.domain.devices.sounds:
         if sound.model == "pcspk":
-            yield f"pcspk-audiodev={backend_of(cmd.domain, sound.audio_id)}"
+            name = audiodev(cmd, sound.audio_id)
+            if name is not None:
+                yield f"pcspk-audiodev={name}"
             return
 
 
