@@ -309,11 +309,12 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
         self.pipeline().complete_device(domain, device, context, validate=new)
 
     def migratable(self, domain: Domain) -> None:
-        """Take out of a copy what documents for other hosts leave out; nothing by default.
+        """Take out of a copy what documents for other hosts leave out: keyboards, by default.
 
         Whatever goes must come back when the document is completed.
         """
-        del domain
+        devices = domain.devices
+        devices.inputs = [each for each in devices.inputs if not each.implied]
 
     def abi_checks(self) -> tuple[Check, ...]:
         """Return what guests of this driver see beside what :mod:`hvcore.abi` compares."""

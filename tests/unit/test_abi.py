@@ -17,6 +17,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices.watchdog import Watchdog
 from hvcore.pipeline import Context
+from hvcore.pipeline import Definition
 from hvcore.pipeline import Pipeline
 from hvcore.plugin import UINT
 from hvcore.plugin import Element
@@ -266,6 +267,23 @@ def test_a_migratable_document_leaves_open_what_a_host_decides():
     devices, _ = migratable(xml)
     assert (devices.serials[0].target_type, devices.serials[0].target_model) == (None, None)
     assert devices.channels[0].source.path is None
+
+
+def test_a_migratable_document_has_no_keyboard_that_old_versions_do_not_know():
+    keyboards = "<input type='keyboard' bus='{}'/>"
+    xml = document(devices=keyboards.format("ps2") + keyboards.format("usb"))
+    written = Definition(load(xml), REGISTRY)
+    assert written.xml().count("keyboard") == 2
+    assert "ps2" not in written.xml(migratable=True)
+    assert "<input type='keyboard' bus='usb'/>" in written.xml(migratable=True)
+
+
+def test_a_migratable_document_does_not_name_the_root_of_pseries():
+    name = "<model name='spapr-pci-host-bridge'/>"
+    xml = document(devices=f"<controller type='pci' model='pci-root'>{name}</controller>")
+    written = Definition(load(xml), REGISTRY)
+    assert name in written.xml()
+    assert name not in written.xml(migratable=True)
 
 
 @pytest.mark.parametrize("given", ["", "<feature name='pconfig'/>"])

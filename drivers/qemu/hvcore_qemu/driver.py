@@ -171,6 +171,7 @@ class QemuDriver(Hotplug):
         from hvcore.pipeline import Context  # noqa: PLC0415 - see pipeline
         from hvcore_qemu.migratable import make_migratable  # noqa: PLC0415 - as above
 
+        super().migratable(domain)
         make_migratable(domain, Context(registry=self.registry, config=self.config))
 
     def abi_checks(self) -> tuple[Check, ...]:

@@ -57,6 +57,11 @@ def _consoles(devices: Devices, ctx: FormatContext) -> list[Console]:
     ]
 
 
+def _inputs(devices: Devices, ctx: FormatContext) -> list[Input]:
+    """Return the inputs to write; old versions know no keyboards."""
+    return [each for each in devices.inputs if not (ctx.migratable and each.implied)]
+
+
 @element("devices", paired=True)
 class Devices(Element):
     """All devices of a domain."""
@@ -72,7 +77,7 @@ class Devices(Element):
     parallels: list[Parallel] = children("parallel", Parallel)
     consoles: list[Console] = children("console", Console, written=_consoles)
     channels: list[Channel] = children("channel", Channel)
-    inputs: list[Input] = children("input", Input)
+    inputs: list[Input] = children("input", Input, written=_inputs)
     tpms: list[Tpm] = children("tpm", Tpm)
     graphics: list[Graphics] = choice("graphics", "@type", GRAPHICS, many=True)
     sounds: list[Sound] = children("sound", Sound)

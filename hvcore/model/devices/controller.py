@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lxml.etree import _Element as XmlElement
 
+    from hvcore.xml.context import FormatContext
     from hvcore.xml.context import ParseContext
 
 ControllerType = Literal[
@@ -74,6 +75,13 @@ _PCI_ONLY: Final = (
 _ROOTS: Final = frozenset({"pci-root", "pcie-root"})
 
 
+def _model_name(controller: Controller, ctx: FormatContext) -> PciModelName | None:
+    """Return what is written; old versions know no name for the root of pSeries."""
+    name = controller.model_name
+    usual = controller.model == "pci-root" and name == "spapr-pci-host-bridge"
+    return None if usual and ctx.migratable else name
+
+
 @element("controller")
 class Controller(VirtioDevice):
     """A bus that devices are plugged into."""
@@ -88,7 +96,11 @@ class Controller(VirtioDevice):
     max_grant_frames: int | None = attr("@maxGrantFrames", _INT, doc="xenbus")
     max_event_channels: int | None = attr("@maxEventChannels", _INT, doc="xenbus")
     model_name: PciModelName | None = attr(
-        "model/@name", ENUM(PciModelName), omit=("none",), doc="pci: the hypervisor's device"
+        "model/@name",
+        ENUM(PciModelName),
+        omit=("none",),
+        written=_model_name,
+        doc="pci: the hypervisor's device",
     )
     chassis_nr: int | None = attr("target/@chassisNr", _INT0)
     chassis: int | None = attr("target/@chassis", _INT0)

@@ -58,6 +58,11 @@ class Input(VirtioDevice):
     grab_toggle: GrabToggle | None = attr("source/@grabToggle", ENUM(GrabToggle))
     repeat: bool | None = attr("source/@repeat", ONOFF, doc="host sends key repeats")
 
+    @property
+    def implied(self) -> bool:
+        """Whether it comes with the machine, so that documents for other hosts leave it out."""
+        return self.type == "keyboard" and self.bus in ("ps2", "xen")
+
     def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
         """Refuse what libvirt's parser refuses: a wrong address, a source without a path."""
         if self.bus == "usb" and self.address and not isinstance(self.address, UsbAddress):
