@@ -56,6 +56,7 @@ class Context:
     :ivar find_capabilities: the capabilities of a binary by its path, where a host can have
         several; the driver puts what it returns for the domain's emulator in ``caps``.
     :ivar network_forward: how a virtual network forwards (``nat``, ``hostdev``...) by its name.
+    :ivar stub_console: the first console is another name of the first serial port.
     :ivar placed: the driver assigned the addresses of a new domain in this context.
     """
 
@@ -72,6 +73,7 @@ class Context:
     find_program: Callable[[str], str | None] = shutil.which
     find_capabilities: Callable[[str], Any] | None = None
     network_forward: Callable[[str], str | None] | None = None
+    stub_console: bool = True
     placed: bool = False
 
 

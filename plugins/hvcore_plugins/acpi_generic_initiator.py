@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from hvcore.plugin import ProbeSession
     from hvcore.plugin import Registry
     from hvcore.plugin import Uses
+    from hvcore_ch.command import Command as ChCommand
     from hvcore_qemu.command import Command
 
 NAME: Final = "acpi-generic-initiator"
@@ -337,6 +338,56 @@ def _qemu_of_device(domain: Domain, device: Device, own: AcpiNodeset, cmd: Comma
     for alias, owner, node in _named_by_device(domain):
         if owner == device.alias:
             _object(cmd, alias, owner, node)
+
+
+# -- cloud-hypervisor -----------------------------------------------------------------------------
+
+_CH: Final = "numa.device_id"
+"""The capability to name the device of a node (cloud-hypervisor 51)."""
+
+
+def _initiate(vm: ChCommand, device: str, node: int, line: int | None) -> Iterator[Issue]:
+    """Name the device of a node, of which there is room for one."""
+    numa = vm.domain.cpu.numa if vm.domain.cpu is not None else None
+    if numa is None or node >= len(numa.cells):
+        yield Issue.unsupported(f"invalid {NAME} NUMA node {node}", line=line)
+        return
+    found = vm.numa_node(node)
+    if found.device_id is not None:
+        yield Issue.unsupported(
+            f"{NAME} for NUMA node {node} is not possible beside that of PCI device"
+            f" '{found.device_id}'",
+            line=line,
+        )
+    elif found.settings.get("cpus") or found.settings.get("memory_zones"):
+        yield Issue.unsupported(
+            f"{NAME} for NUMA node {node} which has CPUs or memory is not supported", line=line
+        )
+    found.device_id = device
+
+
+@alone.lower("ch", requires={_CH}, hotplug=_NO_HOTPLUG)
+def _ch_alone(
+    domain: Domain, devices: Devices, initiator: GenericInitiator, vm: ChCommand
+) -> Iterator[Issue]:
+    """Name the device in its node."""
+    del domain
+    if initiator.pci_dev not in {each.alias for each in devices.walk()}:
+        yield _unknown(initiator)
+        return
+    assert initiator.pci_dev is not None  # the parser requires it
+    yield from _initiate(vm, initiator.pci_dev, initiator.numa_node, initiator.line)
+
+
+@of_device.lower("ch", requires={_CH}, hotplug=_NO_HOTPLUG)
+def _ch_of_device(
+    domain: Domain, device: Device, own: AcpiNodeset, vm: ChCommand
+) -> Iterator[Issue]:
+    """Name the device in its nodes."""
+    del own
+    for _, owner, node in _named_by_device(domain):
+        if owner == device.alias:
+            yield from _initiate(vm, owner, node, device.line)
 
 
 # -- devices that go ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 import hvcore
 
 ROOT = Path(__file__).parents[2]
-TOP_LEVEL = {"hvcore", "hvcore_qemu", "hvcore_test", "hvcore_plugins"}
+TOP_LEVEL = {"hvcore", "hvcore_ch", "hvcore_qemu", "hvcore_test", "hvcore_plugins"}
 
 _NO_INDEX = re.compile(
     r"No matching distribution found for|Could not find a version|Failed to establish|"
