@@ -136,7 +136,7 @@ class Domain(DeviceHandle, TuningHandle):
         definition = record.definition if live else record.persistent or record.definition
         if migratable:
             copy = definition.clone()
-            self._engine.driver.migratable(copy)
+            self._engine.driver.migratable(copy, record if live else None)
             definition = attrs.evolve(definition, domain=copy)
         return definition.xml(inactive=not live, secure=secure, migratable=migratable)
 
@@ -154,8 +154,7 @@ class Domain(DeviceHandle, TuningHandle):
 
         driver = self._engine.driver
         target = driver.pipeline().parse(xml)
-        source = self._now().definition.domain
-        await require_same(driver, source, target, document=xml, volatile=volatile)
+        await require_same(driver, self._now(), target, document=xml, volatile=volatile)
 
     # -- what can be done with it -------------------------------------------------------
 

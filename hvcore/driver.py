@@ -308,11 +308,14 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
         context = await self.context(domain, new=new)
         self.pipeline().complete_device(domain, device, context, validate=new)
 
-    def migratable(self, domain: Domain) -> None:
+    def migratable(self, domain: Domain, record: Record | None = None) -> None:
         """Take out of a copy what documents for other hosts leave out: keyboards, by default.
 
         Whatever goes must come back when the document is completed.
+
+        :param record: what runs, where ``domain`` is a copy of its live definition.
         """
+        del record
         devices = domain.devices
         devices.inputs = [each for each in devices.inputs if not each.implied]
 

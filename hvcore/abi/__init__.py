@@ -14,6 +14,7 @@ from typing import Final
 
 from hvcore.abi.devices import FAMILIES
 from hvcore.abi.sections import sections
+from hvcore.driver import Record
 from hvcore.errors import AbiChanged
 from hvcore.errors import ValidationFailed
 from hvcore.pipeline import located
@@ -83,7 +84,13 @@ def _numbered() -> Callable[[int], bytes]:
     return lambda count: next(numbers).to_bytes(max(count, 8), "big")[-count:]
 
 
-async def comparable(driver: Driver, domain: Domain, document: str | bytes | None = None) -> Domain:
+async def comparable(
+    driver: Driver,
+    domain: Domain,
+    *,
+    document: str | bytes | None = None,
+    record: Record | None = None,
+) -> Domain:
     """Return a complete copy of ``domain`` without what only a running domain has.
 
     That is what libvirt gets from the migratable document: a running domain is compared with what
@@ -91,6 +98,7 @@ async def comparable(driver: Driver, domain: Domain, document: str | bytes | Non
 
     :param domain: of a definition, or as it stands in a document.
     :param document: where it comes from, for the lines of errors.
+    :param record: what runs, where ``domain`` is its live definition.
     :raises ValidationFailed: it cannot be completed on this host.
     """
     copy: Domain = driver.registry.binding.clone(domain)
@@ -103,7 +111,7 @@ async def comparable(driver: Driver, domain: Domain, document: str | bytes | Non
     try:
         # What is left out of the second round is that of a complete definition.
         complete(copy, context)
-        driver.migratable(copy)
+        driver.migratable(copy, record)
         complete(copy, context)
     except ValidationFailed as error:
         if document is None:
@@ -114,7 +122,7 @@ async def comparable(driver: Driver, domain: Domain, document: str | bytes | Non
 
 async def require_same(
     driver: Driver,
-    source: Domain,
+    source: Domain | Record,
     target: Domain,
     *,
     document: str | bytes | None = None,
@@ -122,15 +130,19 @@ async def require_same(
 ) -> None:
     """Refuse a target that the guest of the source could not go on with.
 
-    :param source: as it is, or as it was saved.
+    :param source: the domain as it is, or the definition of a saved one.
     :param target: what it is to become.
     :param document: the document of the target, for the lines of what differs.
     :param volatile: compare also what changes while a guest runs, as for a saved one.
     :raises AbiChanged: with every difference.
     :raises ValidationFailed: one of them cannot be completed on this host.
     """
-    was = await comparable(driver, source)
-    now = await comparable(driver, target, document)
+    if isinstance(source, Record):
+        running = source if source.live is not None else None
+        was = await comparable(driver, source.definition.domain, record=running)
+    else:
+        was = await comparable(driver, source)
+    now = await comparable(driver, target, document=document)
     found = compare(
         was,
         now,

@@ -39,7 +39,8 @@ class Standin:
         del domain
         return self.suite._context(self.case)
 
-    def migratable(self, domain: Domain) -> None:
+    def migratable(self, domain: Domain, record: None) -> None:
+        del record
         make_migratable(domain, self.suite._context(self.case))
 
     def abi_checks(self) -> Any:

@@ -166,13 +166,19 @@ class QemuDriver(Hotplug):
             find_program=self._find_program,
         )
 
-    def migratable(self, domain: Domain) -> None:
-        """Take out of a copy what documents for other hosts leave out."""
-        from hvcore.pipeline import Context  # noqa: PLC0415 - see pipeline
-        from hvcore_qemu.migratable import make_migratable  # noqa: PLC0415 - as above
+    def migratable(self, domain: Domain, record: Record | None = None) -> None:
+        """Take out of a copy what documents for other hosts leave out; the CPU is that asked for.
 
-        super().migratable(domain)
-        make_migratable(domain, Context(registry=self.registry, config=self.config))
+        A start replaces a CPU like the host's by what that is here.
+        """
+        from hvcore.pipeline import Context  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu import migratable  # noqa: PLC0415 - as above
+
+        super().migratable(domain, record)
+        if record is not None:
+            migratable.ask_again(domain, record.data.get("cpu"), self.registry.binding)
+        context = Context(registry=self.registry, config=self.config)
+        migratable.make_migratable(domain, context)
 
     def abi_checks(self) -> tuple[Check, ...]:
         """Return what QEMU's guests see beside the usual."""
@@ -294,11 +300,13 @@ class QemuDriver(Hotplug):
         :raises ValidationFailed: it cannot be expressed for this QEMU.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu import migratable  # noqa: PLC0415
         from hvcore_qemu import plugging  # noqa: PLC0415
 
         assert record.live is not None
         domain = record.live.clone()
         domain.id = record.id
+        asked = migratable.asked_for(domain, self.registry.binding)
         folder = self._directory.runtime(record.uuid)
         # What is bound for the domain lives and goes with its own directory.
         config = attrs.evolve(self.config, channel_target_dir=str(folder))
@@ -311,6 +319,7 @@ class QemuDriver(Hotplug):
             files=plan.files,
             live=Definition(domain, self.registry),
             kept={
+                **({} if asked is None else {"cpu": asked}),
                 "numbers": plan.numbers,
                 "ahead": plugging.ahead(plan, domain),
                 "behind": plugging.behind(plan, domain),

@@ -14,7 +14,12 @@ from hvcore.abi import USER_ALIAS
 from hvcore.abi.table import Compared
 from hvcore.abi.table import one_of
 from hvcore.errors import Issue
+from hvcore.model.cpu import Cpu
 from hvcore.model.cpu import CpuFeature
+from hvcore.rules.cpu import has_model
+from hvcore.xml.context import FormatContext
+from hvcore.xml.context import ParseContext
+from hvcore.xml.reader import read
 from hvcore_qemu.devices import audio
 from hvcore_qemu.devices import chardev
 from hvcore_qemu.machines import X86
@@ -24,14 +29,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvcore.abi.table import Check
-    from hvcore.model.cpu import Cpu
     from hvcore.model.devices.controller import Controller
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
+    from hvcore.xml.codegen import Binding
 
 _NATIVE_SERIAL: Final = frozenset({"spapr-vio-serial", "system-serial"})
 _ALWAYS_THERE: Final = frozenset({"s390", "pseries"})
 """Models of <panic> that are part of the machine."""
+
+
+def asked_for(domain: Domain, binding: Binding) -> str | None:
+    """Return the CPU of a domain about to start as a document, None where it says nothing."""
+    cpu = domain.cpu
+    return binding.format(cpu, FormatContext()) if cpu is not None and has_model(cpu) else None
+
+
+def ask_again(domain: Domain, document: str | None, binding: Binding) -> None:
+    """Give a copy of a running domain the CPU that was asked for.
+
+    :param document: what :func:`asked_for` returned when it was started.
+    """
+    if document is None:
+        return
+    cpu: Cpu = binding.parse(Cpu, read(document, "cpu"), ParseContext())
+    if domain.cpu is not None:
+        cpu.numa = domain.cpu.numa
+    domain.cpu = cpu
 
 
 def make_migratable(domain: Domain, ctx: Context) -> None:
