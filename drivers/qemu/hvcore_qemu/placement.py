@@ -163,7 +163,8 @@ class Placement:
         carry_out(self.groups.limit(domain))
 
     def _thread(self, group: str, tid: int, place: ThreadPlace) -> None:
-        if self.groups is not None:
+        # A guest that nothing was asked of has no groups, also when it gets another CPU.
+        if self.made and self.groups is not None:
             try:
                 carry_out(self.groups.thread(group, tid, place))
             except DriverError:
