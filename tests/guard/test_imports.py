@@ -112,6 +112,18 @@ def test_a_plugin_knows_the_plugin_interface_only():
     _assert_none(wrong, "plugins import hvcore.plugin and hvcore.model, driver types for checking")
 
 
+def test_only_the_kit_for_tests_needs_what_tests_need():
+    kit = ROOT / "hvcore" / "testing"
+    needed = ("pytest", "_pytest", "pytest_asyncio", "hypothesis", "hvcore.testing")
+    wrong = [
+        i
+        for folder in (ROOT / "hvcore", *DRIVERS.values(), PLUGINS)
+        for i in imports_below(folder)
+        if within(i.module, needed) and not i.where.startswith(str(kit.relative_to(ROOT)))
+    ]
+    _assert_none(wrong, "only hvcore.testing imports what tests need")
+
+
 def test_imports_are_found_wherever_they_stand():
     source = (
         "from typing import TYPE_CHECKING\n"

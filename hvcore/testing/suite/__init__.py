@@ -1,0 +1,64 @@
+"""The contract of a driver, as tests that any driver can run against itself.
+
+A test module of the driver's author::
+
+    from hvcore.testing.suite import *
+
+    @pytest.fixture
+    def driver_uri(tmp_path):
+        return f"toy:///session?root={tmp_path}"
+
+    @pytest.fixture
+    def guest_xml():
+        return "<domain type='toy'>...</domain>"
+
+What a driver has is what its ``operations`` say; tests of other verbs are skipped, and the verbs
+must refuse. Further fixtures may be overridden: ``driver_registry``, ``driver_patience``,
+``guest_obeys``, ``broken_xml`` and ``device_xml``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_TOPICS = (
+    "lifecycle",
+    "events",
+    "errors",
+    "operations",
+    "devices",
+    "tuning",
+    "persistence",
+    "reconnect",
+    "concurrency",
+)
+# What pytest shows of a failing assertion is written into a module when it is first imported.
+pytest.register_assert_rewrite(
+    f"{__name__}.contract", *[f"{__name__}.{topic}" for topic in _TOPICS]
+)
+
+from hvcore.testing.suite.concurrency import TestConcurrency  # noqa: E402
+from hvcore.testing.suite.devices import TestDevices  # noqa: E402
+from hvcore.testing.suite.errors import TestErrors  # noqa: E402
+from hvcore.testing.suite.events import TestEvents  # noqa: E402
+from hvcore.testing.suite.lifecycle import TestLifecycle  # noqa: E402
+from hvcore.testing.suite.operations import TestOperations  # noqa: E402
+from hvcore.testing.suite.persistence import TestPersistence  # noqa: E402
+from hvcore.testing.suite.reconnect import TestReconnect  # noqa: E402
+from hvcore.testing.suite.tuning import TestTuning  # noqa: E402
+
+pytest_plugins = ["hvcore.testing.plugin"]
+"""Brings the fixtures into a module that imports everything of this one."""
+
+__all__ = [
+    "TestConcurrency",
+    "TestDevices",
+    "TestErrors",
+    "TestEvents",
+    "TestLifecycle",
+    "TestOperations",
+    "TestPersistence",
+    "TestReconnect",
+    "TestTuning",
+    "pytest_plugins",
+]

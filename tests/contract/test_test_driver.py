@@ -1,0 +1,20 @@
+"""The test driver keeps the contract of drivers."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvcore.testing.suite import *  # noqa: F403 - as its authors are told to write it
+
+
+@pytest.fixture
+def driver_uri():
+    return "test:///default"
+
+
+@pytest.fixture
+def guest_xml():
+    return (
+        "<domain type='test'><name>vm</name><memory>65536</memory><vcpu>1</vcpu>"
+        "<os><type>hvm</type></os></domain>"
+    )
