@@ -114,7 +114,7 @@ def test_a_plugin_knows_the_plugin_interface_only():
 
 def test_only_the_kit_for_tests_needs_what_tests_need():
     kit = ROOT / "hvcore" / "testing"
-    needed = ("pytest", "_pytest", "pytest_asyncio", "hypothesis", "hvcore.testing")
+    needed = ("pytest", "_pytest", "pytest_asyncio", "hypothesis")
     wrong = [
         i
         for folder in (ROOT / "hvcore", *DRIVERS.values(), PLUGINS)
