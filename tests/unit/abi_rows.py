@@ -281,6 +281,12 @@ _SIZES: Final = (
         ),
     ),
     Row(
+        "vcpu listed twice",
+        {"vcpu": _vcpus(_FIXED, _PLUGGED, _UNPLUGGED)},
+        {"vcpu": _vcpus(_FIXED, _PLUGGED, _UNPLUGGED).replace("<vcpu id='2'", "<vcpu id='1'")},
+        ("State of vCPU '1' differs between source and destination definitions",),
+    ),
+    Row(
         "vcpu order",
         {"vcpu": _vcpus(_FIXED + " order='1'", _PLUGGED + " order='2'")},
         {"vcpu": _vcpus(_FIXED + " order='1'", _PLUGGED + " order='3'")},
@@ -445,6 +451,12 @@ _FEATURES: Final = (
 )
 
 _CPU: Final = (
+    _body(
+        "CPU",
+        "",
+        _cpu("<model>qemu64</model>"),
+        "Target CPU does not match source",
+    ),
     _body(
         "CPU mode",
         _cpu("<model>qemu64</model>"),
@@ -627,6 +639,14 @@ _DISKS: Final = (
         _disk(more=_pci(5)),
         _disk(more=_pci(31, 7)),
         "Target device PCI address 0000:00:1f.7 does not match source 0000:00:05.0",
+    ),
+    _device(
+        "CCW address",
+        _disk(more="<address type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'/>"),
+        _disk(more="<address type='ccw' cssid='0xfe' ssid='0x1' devno='0x000a'/>"),
+        "Target device CCW address fe.1.000a does not match source fe.0.0001",
+        arch="s390x",
+        machine="s390-ccw-virtio",
     ),
     _device(
         "drive address",
