@@ -29,7 +29,8 @@ PREFIXES: Final = {
 """Families and what the names of their devices begin with."""
 
 
-def _prefix(device: Device, family: str) -> str:
+def prefix(device: Device, family: str) -> str:
+    """Return what the name of a device of ``family`` begins with."""
     # An interface that is a device of the host is numbered with those.
     return "hostdev" if getattr(device, "type", None) == "hostdev" else PREFIXES[family]
 
@@ -40,12 +41,10 @@ def assign(domain: Domain) -> None:
     for family in PREFIXES:
         for device in getattr(domain.devices, family):
             if device.alias is None:
-                device.alias = free(_prefix(device, family), taken)
+                device.alias = free(prefix(device, family), taken)
                 taken.add(device.alias)
 
 
-def free(prefix: str, taken: set[str | None]) -> str:
-    """Return the first name with ``prefix`` that is not taken."""
-    return next(
-        name for name in map(f"{prefix}{{}}".format, itertools.count()) if name not in taken
-    )
+def free(begin: str, taken: set[str | None]) -> str:
+    """Return the first name that begins with ``begin`` and is not taken."""
+    return next(name for name in map(f"{begin}{{}}".format, itertools.count()) if name not in taken)

@@ -160,6 +160,13 @@ class ChPlan(Plan["Setting | NumaNode | Call"]):
         return out
 
     @property
+    def allowed(self) -> list[str] | None:
+        """What the process may open that its configuration does not name; None for all."""
+        if not self.config.get("landlock_enable"):
+            return None
+        return [str(rule["path"]) for rule in self.config.get("landlock_rules", ())]
+
+    @property
     def calls(self) -> list[Call]:
         """The requests between vm.create and vm.boot."""
         return [step for step in self.steps() if isinstance(step, Call)]

@@ -21,7 +21,6 @@ from typing import ClassVar
 from typing import Final
 
 from hvcore import events
-from hvcore.driver import Driver
 from hvcore.driver import Info
 from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
@@ -42,6 +41,7 @@ from hvcore_ch.guest import Guest
 from hvcore_ch.lifecycle import Course
 from hvcore_ch.lifecycle import Effect
 from hvcore_ch.lifecycle import Next
+from hvcore_ch.tuning import Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -74,7 +74,7 @@ _FRESH: Final = 1.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
-class ChDriver(Driver):
+class ChDriver(Tuning):
     """Domains that are cloud-hypervisor processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ch",)
@@ -199,6 +199,7 @@ class ChDriver(Driver):
     ) -> None:
         number = record.id
         guest = await self._launch(record, domain)
+        record.data = {**record.data, "landlock": plan.allowed}
         try:
             _check_wanted(record, number)
             self._note(record, guest)
@@ -299,6 +300,9 @@ class ChDriver(Driver):
             if record.runtime is guest and not record.destroying and not guest.crashed:
                 effect = lifecycle.handle(guest.course, record.reason, event)
                 self._carry_out(record, guest, effect)
+                alias = lifecycle.departed(event)
+                if alias is not None and not guest.tell_departure(alias):
+                    self.reports.departed(record, alias)
             guest.tell(event["event"])
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from hvcore_ch.lifecycle import Course
     from hvcore_ch.monitor import Events
+    from hvcore_ch.plugging import Unplug
     from hvcore_ch.process import Vmm
 
 
@@ -22,6 +23,8 @@ class Guest:
 
     :ivar watch: of the file of events, for the notifier.
     :ivar expected: events that somebody waits for, by name.
+    :ivar leaving: devices that somebody waits for to go, by alias.
+    :ivar asked: what is to follow when a device goes that the guest was asked for, by alias.
     """
 
     vmm: Vmm
@@ -31,6 +34,8 @@ class Guest:
     watch: int | None = None
     watcher: asyncio.Task[None] | None = None
     expected: dict[str, asyncio.Future[None]] = attrs.field(factory=dict)
+    leaving: dict[str, asyncio.Future[None]] = attrs.field(factory=dict)
+    asked: dict[str, Unplug] = attrs.field(factory=dict)
 
     @contextlib.contextmanager
     def expecting(self, event: str) -> Iterator[asyncio.Future[None]]:
@@ -47,3 +52,10 @@ class Guest:
         future = self.expected.get(event)
         if future is not None and not future.done():
             future.set_result(None)
+
+    def tell_departure(self, alias: str) -> bool:
+        """Wake whoever waits for a device to go; return whether anybody does."""
+        waiting = self.leaving.get(alias)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        return waiting is not None

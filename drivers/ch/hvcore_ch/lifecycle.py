@@ -154,10 +154,11 @@ def _panic(course: Course, _reason: StateReason, _data: dict[str, Any]) -> Effec
     return Effect(CrashedReason.PANICKED, (crashed,), then)
 
 
-def _device_removed(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
-    if not data.get("id"):
-        return Effect()
-    return Effect(publish=((events.DeviceRemoved, {"alias": str(data["id"])}),))
+def departed(event: dict[str, Any]) -> str | None:
+    """Return the name of the device that an event says is gone, if it is such an event."""
+    if (event.get("source"), event["event"]) != ("vm", "device-removed"):
+        return None
+    return str((event.get("properties") or {}).get("id") or "") or None
 
 
 _RULES: Final[dict[tuple[str, str], Callable[[Course, Any, dict[str, Any]], Effect]]] = {
@@ -167,7 +168,6 @@ _RULES: Final[dict[tuple[str, str], Callable[[Course, Any, dict[str, Any]], Effe
     ("vm", "booted"): _booted,
     ("vm", "rebooting"): _rebooting,
     ("vm", "rebooted"): _rebooted,
-    ("vm", "device-removed"): _device_removed,
     ("guest", "panic"): _panic,
 }
 

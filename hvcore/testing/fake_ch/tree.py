@@ -22,12 +22,12 @@ KINDS: Final[dict[str, tuple[str, str | None]]] = {
     "fs": ("_fs", "fs"),
     "pmem": ("_pmem", "pmem"),
     "vsock": ("_vsock", "vsock"),
-    "vdpa": ("_vdpa", "UNKNOWN"),
+    "vdpa": ("_vdpa", "vdpa"),
     "devices": ("_vfio", None),
     "user_devices": ("_vfio_user", None),
 }
 #: What a guest may be asked to give back; the others are refused by name.
-REMOVABLE: Final = frozenset({"net", "block", "pmem", "fs", "vsock", None})
+REMOVABLE: Final = frozenset({"net", "block", "pmem", "fs", "vsock", "vdpa", None})
 #: Fixed name of a device -> its virtio type.
 FIXED: Final = {
     "__console": "console",

@@ -1,0 +1,79 @@
+"""A host whose cloud-hypervisor guests are played by the fake."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import hvcore
+from hvcore.state import process_start
+from hvcore.testing import fake_ch
+
+DOCUMENT = """\
+<domain type='kvm'>
+  <name>guest</name>
+  <uuid>11111111-2222-3333-4444-555555555555</uuid>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64'>hvm</type><kernel>{folder}/kernel</kernel></os>
+  {more}
+  <devices>
+    <emulator>{folder}/cloud-hypervisor</emulator>
+    <disk type='file'>
+      <source file='{folder}/disk.raw'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <console type='pty'><target type='virtio'/></console>
+    {devices}
+  </devices>
+</domain>
+"""
+
+
+class Lab:
+    """A host whose guests are played by the fake."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        fake_ch.install(folder)
+        for name in ("kernel", "disk.raw"):
+            (folder / name).write_bytes(bytes(4096))
+
+    def document(self, more="", devices=""):
+        return DOCUMENT.format(folder=self.folder, more=more, devices=devices)
+
+    def host(self):
+        return hvcore.connect(f"ch:///embed?root={self.folder}/root")
+
+    def faults(self, **settings):
+        fake_ch.set_faults(self.folder, settings)
+
+    def guest_does(self, domain, what):
+        """Let the guest power off, reset or panic."""
+        self.faults(guest=what)
+        os.kill(self.pid(domain), signal.SIGUSR1)
+
+    @staticmethod
+    def pid(domain):
+        return domain._record.process[0]
+
+
+async def eventually(check, seconds=10.0):
+    async with asyncio.timeout(seconds):
+        while not await check():  # noqa: ASYNC110 - other processes have no events of ours
+            await asyncio.sleep(0.01)
+
+
+async def until(domain, reason):
+    async def reached():
+        return (await domain.state())[1] is reason
+
+    await eventually(reached)
+
+
+async def gone(pid):
+    async def ended():
+        return process_start(pid) is None
+
+    await eventually(ended)
