@@ -21,6 +21,7 @@ class Op(enum.Enum):
     VERSION = ("version", "virConnectGetVersion")
     CAPABILITIES = ("capabilities", "virConnectGetCapabilities")
     SET_VCPUS = ("set_vcpus", "virDomainSetVcpusFlags")
+    SET_VCPU = ("set_vcpu", "virDomainSetVcpu")
     PIN_VCPU = ("pin_vcpu", "virDomainPinVcpuFlags")
     PIN_EMULATOR = ("pin_emulator", "virDomainPinEmulator")
     PIN_IOTHREAD = ("pin_iothread", "virDomainPinIOThread")

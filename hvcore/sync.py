@@ -521,6 +521,17 @@ class Domain:
             )
         )
 
+    def set_vcpu(
+        self, vcpus: CpuSet, *, enabled: bool, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Let certain virtual CPUs be online, or offline.
+
+        :param vcpus: while the domain runs, those of one entity that can be plugged: a thread, on
+            POWER a core with all its threads.
+        :raises HvError: they cannot be, or the guest does not let them go.
+        """
+        run(self._async.set_vcpu(vcpus, enabled=enabled, live=live, config=config))
+
     def set_max_vcpus(self, count: int) -> None:
         """Let ``count`` virtual CPUs be possible from the next start on.
 

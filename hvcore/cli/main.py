@@ -47,6 +47,7 @@ VERBS: Final = {
     "reboot": ("lifecycle", "ask the guest to reboot"),
     "reset": ("lifecycle", "reset the machine"),
     "resume": ("lifecycle", "continue a paused domain"),
+    "setvcpu": ("tuning", "plug or unplug certain virtual CPUs"),
     "setvcpus": ("tuning", "change the number of virtual CPUs"),
     "shutdown": ("lifecycle", "ask the guest to shut down"),
     "start": ("lifecycle", "start a defined domain"),

@@ -75,6 +75,29 @@ def setvcpus(session: Session, /, domain: str, count: int, **options: Any) -> No
 
 @click.command()
 @domain_argument
+@click.argument("vcpulist")
+@click.option("--enable", is_flag=True, help="let them be online")
+@click.option("--disable", is_flag=True, help="let them be offline")
+@scope_options
+@click.pass_obj
+def setvcpu(session: Session, /, domain: str, vcpulist: str, **options: Any) -> None:
+    """Plug or unplug certain virtual CPUs."""
+    where = scope(options)
+    if options["enable"] and options["disable"]:
+        raise click.UsageError("Options --enable and --disable are mutually exclusive")
+    if not (options["enable"] or options["disable"]):
+        _refuse(session, "one of options --enable or --disable is required by command 'setvcpu'")
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.set_vcpu(vcpulist, enabled=options["enable"], **where)
+
+    session.on(domain, work)
+    session.done("")
+
+
+@click.command()
+@domain_argument
 @click.option("--maximum", is_flag=True, help="how many there can be")
 @click.option("--active", is_flag=True, help="how many are online (the default)")
 @scope_options

@@ -104,6 +104,43 @@ def set_vcpus(domain: Domain, count: int, *, hotpluggable: bool) -> None:
     domain.vcpu.current = count if count < domain.vcpu.count else None
 
 
+def check_chosen_vcpus(domain: Domain, vcpus: NodeSet, *, live: bool) -> None:
+    """Refuse to enable or disable virtual CPUs that there are not.
+
+    :raises HvError: there are none of these numbers, or no numbers.
+    """
+    if not vcpus:
+        raise _invalid("no vcpus selected for modification")
+    last = max(vcpus)
+    if last >= max_vcpus(domain):
+        where = "live" if live else "persistent"
+        raise _invalid(f"vcpu {last} is not present in {where} config")
+
+
+def choose_vcpus(domain: Domain, vcpus: NodeSet, *, enabled: bool) -> None:
+    """Let some virtual CPUs be online, or offline, at the next start.
+
+    :raises HvError: one of them is the first, or others that stay for ever come after them.
+    """
+    assert domain.vcpu is not None  # every definition has one
+    if 0 in vcpus:
+        raise _invalid("vCPU '0' can't be modified")
+    states, first = vcpu_states(domain), min(vcpus)
+    for state in states[first + 1 :]:
+        if state.id not in vcpus and state.enabled and not state.hotpluggable:
+            raise _invalid(
+                f"vcpu '{first}' can't be modified as it is followed by non-hotpluggable online"
+                " vcpus"
+            )
+    for state in states:
+        state.order = None
+        if state.id in vcpus:
+            state.enabled, state.hotpluggable = enabled, True
+    domain.vcpus = states
+    online = online_vcpus(domain)
+    domain.vcpu.current = online if online < domain.vcpu.count else None
+
+
 def set_max_vcpus(domain: Domain, count: int) -> None:
     """Let ``count`` virtual CPUs be possible from the next start on.
 

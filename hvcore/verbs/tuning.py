@@ -63,6 +63,14 @@ class TuningVerbs(Verbs):
         del live, count
         raise self.unsupported(Op.SET_VCPUS, record)
 
+    async def set_vcpu(self, record: Record, live: Model, vcpus: NodeSet, *, enabled: bool) -> None:
+        """Plug or unplug the virtual CPUs of one entity that can be plugged; return when done.
+
+        :raises HvError: they are no such entity, or the hypervisor or the guest refuses.
+        """
+        del live, vcpus, enabled
+        raise self.unsupported(Op.SET_VCPU, record)
+
     async def pin_vcpu(self, record: Record, live: Model, vcpu: int, cpus: NodeSet) -> None:
         """Pin a virtual CPU; one that is offline is only remembered."""
         del live, vcpu, cpus
@@ -138,6 +146,36 @@ class TuningHandle(Handle):
                 await change.seal()
             if change.live is not None:
                 await driver.set_vcpus(change.record, change.live, count)
+
+    async def set_vcpu(
+        self,
+        vcpus: CpuSet,
+        *,
+        enabled: bool,
+        live: bool | None = None,
+        config: bool | None = None,
+    ) -> None:
+        """Let certain virtual CPUs be online, or offline.
+
+        :param vcpus: while the domain runs, those of one entity that can be plugged: a thread, on
+            POWER a core with all its threads.
+        :raises HvError: they cannot be, or the guest does not let them go.
+        """
+        from hvcore.rules import tuning  # noqa: PLC0415
+
+        chosen = _cpus(vcpus)
+        api = Op.SET_VCPU.api
+        async with self._engine.change(self._record, api, live=live, config=config) as change:
+            if change.config is not None:
+                tuning.check_chosen_vcpus(change.config, chosen, live=False)
+            if change.live is not None:
+                tuning.check_chosen_vcpus(change.live, chosen, live=True)
+            if change.config is not None:
+                tuning.choose_vcpus(change.config, chosen, enabled=enabled)
+                await change.seal()
+            if change.live is not None:
+                driver, record = self._engine.driver, change.record
+                await driver.set_vcpu(record, change.live, chosen, enabled=enabled)
 
     async def set_max_vcpus(self, count: int) -> None:
         """Let ``count`` virtual CPUs be possible from the next start on.

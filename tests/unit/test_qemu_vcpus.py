@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+from hvcore.errors import HvError
 from hvcore.errors import ValidationFailed
 from hvcore.model.devices import Devices
 from hvcore.model.domain import Domain
+from hvcore.model.types import NodeSet
 from hvcore.model.vcpu import Vcpu
 from hvcore.model.vcpu import VcpuState
 from hvcore_qemu.placement import Threads
+from hvcore_qemu.vcpus import Entity
 from hvcore_qemu.vcpus import Steps
 from hvcore_qemu.vcpus import came
+from hvcore_qemu.vcpus import choose
 from hvcore_qemu.vcpus import entities
 from hvcore_qemu.vcpus import plug
 from hvcore_qemu.vcpus import select
@@ -116,13 +120,13 @@ def test_what_came_and_went_is_listed_in_order() -> None:
     assert domain.vcpu is not None
     domain.vcpu.current = 2
     known = entities([entry(n) for n in range(4)])
-    came(domain, known[3])
-    came(domain, known[2])
+    came(domain, known, known[3])
+    came(domain, known, known[2])
     assert [(state.enabled, state.order) for state in domain.vcpus] == [
         (True, 1), (True, 2), (True, 4), (True, 3),
     ]  # fmt: skip
     assert domain.vcpu.current is None
-    went(domain, known[1])
+    went(domain, known, known[1])
     assert [(state.enabled, state.order) for state in domain.vcpus] == [
         (True, 1), (False, None), (True, 3), (True, 2),
     ]  # fmt: skip
@@ -131,7 +135,8 @@ def test_what_came_and_went_is_listed_in_order() -> None:
 
 def test_a_guest_that_never_listed_its_cpus_does_once_one_came() -> None:
     domain = Domain(type="kvm", name="g", devices=Devices(), vcpu=Vcpu(count=3, current=2))
-    came(domain, entities([entry(n) for n in range(3)])[2])
+    known = entities([entry(n) for n in range(3)])
+    came(domain, known, known[2])
     listed = [(s.id, s.enabled, s.hotpluggable, s.order) for s in domain.vcpus]
     assert listed == [(0, True, False, 1), (1, True, False, 2), (2, True, True, 3)]
 
@@ -142,3 +147,57 @@ def test_cpus_that_share_a_thread_have_none_of_their_own() -> None:
     found = Threads.told(cpus, threads)
     assert (dict(found.vcpus), dict(found.iothreads)) == ({}, {2: 9})
     assert dict(Threads.told(cpus[:1], []).vcpus) == {0: 7}
+
+
+def pairs() -> list[Entity]:
+    """Cores of two threads."""
+    return [Entity(first, 2, "core", {"core-id": first}) for first in (0, 2, 4)]
+
+
+def six() -> Domain:
+    """Return a guest with two of six CPUs."""
+    return Domain(type="kvm", name="g", devices=Devices(), vcpu=Vcpu(count=6, current=2))
+
+
+def test_an_entity_is_chosen_as_a_whole() -> None:
+    domain = six()
+    steps = choose(domain, pairs(), NodeSet({2, 3}), enabled=True)
+    assert [entity.first for entity in steps.plug] == [2]
+    came(domain, pairs(), steps.plug[0])
+    assert [state.order for state in domain.vcpus] == [1, 1, 2, 2, None, None]
+    steps = choose(domain, pairs(), NodeSet({2, 3}), enabled=False)
+    assert [entity.first for entity in steps.unplug] == [2]
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "enabled", "message"),
+    [
+        ({0}, True, "invalid argument: vcpu '0' is already in requested state"),
+        ({1}, False, "invalid argument: vcpu '1' can't be hotunplugged"),
+        (
+            {3},
+            True,
+            (
+                "invalid argument: vcpu '3' belongs to a larger hotpluggable entity, but siblings were"
+                " not selected"
+            ),
+        ),
+        (
+            {2},
+            True,
+            (
+                "invalid argument: vcpu '3' was not selected but it belongs to hotpluggable entity"
+                " '2-3' which was partially selected"
+            ),
+        ),
+        (
+            {2, 3, 4, 5},
+            True,
+            "Operation not supported: only one hotpluggable entity can be selected",
+        ),
+    ],
+)
+def test_parts_of_entities_are_refused(vcpus: set[int], enabled: bool, message: str) -> None:
+    with pytest.raises(HvError) as refusal:
+        choose(six(), pairs(), NodeSet(vcpus), enabled=enabled)
+    assert str(refusal.value) == message

@@ -182,3 +182,19 @@ async def test_numad_advises_those_without_a_pin(host):
     assert placement.emulator_cpus(domain, advice) == advice.cpuset
     assert placement.iothread_cpus(domain, 1, advice) == advice.cpuset
     assert placement.emulator_cpus(domain, None) is None
+
+
+async def test_certain_cpus_come_and_go_at_the_next_start(host, domain):
+    await domain.set_vcpus(2, config=True)
+    await domain.set_vcpu("3", enabled=True, config=True)
+    text = await domain.xml(inactive=True)
+    assert "<vcpu id='2' enabled='no' hotpluggable='yes'/>" in text
+    assert "<vcpu id='3' enabled='yes' hotpluggable='yes'/>" in text
+    for vcpus, message in (
+        ("0", "invalid argument: vCPU '0' can't be modified"),
+        ("9", "invalid argument: vcpu 9 is not present in persistent config"),
+        ("", "invalid argument: no vcpus selected for modification"),
+    ):
+        with pytest.raises(HvError) as refusal:
+            await domain.set_vcpu(vcpus or NodeSet(), enabled=False, config=True)
+        assert str(refusal.value) == message

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.guest import Guest
     from hvcore_qemu.placement import Threads
     from hvcore_qemu.vcpus import Entity
+    from hvcore_qemu.vcpus import Steps
 
 UNPLUG_PATIENCE: Final = 5.0
 """Seconds a guest has for letting a device go; libvirt's figure."""
@@ -155,19 +156,40 @@ class Tuning(Driver):
         :raises ValidationFailed: there is nothing that could be plugged or unplugged to get there.
         :raises HvError: the guest does not let a CPU go.
         """
-        from hvcore.rules import tuning  # noqa: PLC0415
         from hvcore_qemu import vcpus  # noqa: PLC0415
 
         guest: Guest = record.runtime
-        steps = vcpus.select(live, await guest.monitor.run(vcpus.known()), count)
+        known = await guest.monitor.run(vcpus.known())
+        await self._plug_vcpus(guest, live, known, vcpus.select(live, known, count))
+
+    async def set_vcpu(
+        self, record: Record, live: Domain, vcpus: NodeSet, *, enabled: bool
+    ) -> None:
+        """Plug or unplug what QEMU can plug as a whole.
+
+        :raises HvError: the CPUs are no such thing, or the guest does not let them go.
+        """
+        from hvcore_qemu import vcpus as entities  # noqa: PLC0415
+
+        guest: Guest = record.runtime
+        known = await guest.monitor.run(entities.known())
+        steps = entities.choose(live, known, vcpus, enabled=enabled)
+        await self._plug_vcpus(guest, live, known, steps)
+
+    async def _plug_vcpus(
+        self, guest: Guest, live: Domain, known: list[Entity], steps: Steps
+    ) -> None:
+        from hvcore.rules import tuning  # noqa: PLC0415
+        from hvcore_qemu import vcpus  # noqa: PLC0415
+
         async with self._all_nodes(guest):
             for entity in steps.plug:
                 await guest.monitor.execute("device_add", vcpus.device(entity))
-                vcpus.came(live, entity)
+                vcpus.came(live, known, entity)
                 await self._place(live, guest, entity)
         for entity in steps.unplug:
             await self._unplug_vcpu(guest, entity)
-            vcpus.went(live, entity)
+            vcpus.went(live, known, entity)
             for number in entity.numbers:
                 # What is plugged under this number one day is another CPU.
                 tuning.drop_vcpu_pin(live, number)

@@ -13,6 +13,8 @@ from typing import final
 
 import attrs
 
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
 from hvcore.rules.vcpu import vcpu_states
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from hvcore.model.domain import Domain
+    from hvcore.model.types import NodeSet
     from hvcore.model.vcpu import VcpuState
     from hvcore_qemu.monitor import Command
 
@@ -156,15 +159,59 @@ def select(domain: Domain, known: list[Entity], count: int) -> Steps:
     return Steps(plug=tuple(chosen)) if coming else Steps(unplug=tuple(chosen))
 
 
-def _listed(domain: Domain) -> list[VcpuState]:
-    """Return the states of a running domain, from now on listed in its document, in their order."""
+def choose(domain: Domain, known: list[Entity], vcpus: NodeSet, *, enabled: bool) -> Steps:
+    """Return what has to come or to go until certain virtual CPUs are online, or offline.
+
+    :raises HvError: when they are not exactly one entity, or cannot go.
+    """
+    states = vcpu_states(domain)
+    for number in vcpus:
+        state = states[number]
+        if state.enabled == enabled:
+            raise _invalid(f"vcpu '{number}' is already in requested state")
+        if state.enabled and not state.hotpluggable:
+            raise _invalid(f"vcpu '{number}' can't be hotunplugged")
+    chosen = []
+    for entity in known:
+        meant = [number for number in entity.numbers if number in vcpus]
+        if meant and meant[0] != entity.first:
+            raise _invalid(
+                f"vcpu '{meant[0]}' belongs to a larger hotpluggable entity, but siblings were not"
+                " selected"
+            )
+        for number in entity.numbers if meant else ():
+            if number not in vcpus:
+                raise _invalid(
+                    f"vcpu '{number}' was not selected but it belongs to hotpluggable entity"
+                    f" '{entity.first}-{entity.numbers[-1]}' which was partially selected"
+                )
+        if meant:
+            chosen.append(entity)
+    if len(chosen) != 1:
+        raise HvError(
+            "only one hotpluggable entity can be selected", kind=ErrorClass.OPERATION_UNSUPPORTED
+        )
+    return Steps(plug=tuple(chosen)) if enabled else Steps(unplug=tuple(chosen))
+
+
+def _invalid(message: str) -> HvError:
+    return HvError(message, kind=ErrorClass.INVALID_ARG)
+
+
+def _listed(domain: Domain, known: list[Entity]) -> list[VcpuState]:
+    """Return the states of a running domain, from now on listed in its document, in their order.
+
+    All CPUs of an entity came at the same time.
+    """
     if not domain.vcpus:
         domain.vcpus = vcpu_states(domain)
     last = max((state.order or 0 for state in domain.vcpus), default=0)
-    for state in domain.vcpus:
-        if state.enabled and not state.order:
+    for entity in known:
+        states = domain.vcpus[entity.first : entity.first + entity.count]
+        if states and states[0].enabled and not states[0].order:
             last += 1
-            state.order = last
+            for state in states:
+                state.order = last
     return domain.vcpus
 
 
@@ -174,9 +221,9 @@ def _count(domain: Domain) -> None:
     domain.vcpu.current = online if online < domain.vcpu.count else None
 
 
-def came(domain: Domain, entity: Entity) -> None:
-    """Note that an entity was plugged."""
-    states = _listed(domain)
+def came(domain: Domain, known: list[Entity], entity: Entity) -> None:
+    """Note that an entity was plugged; ``known`` is all that can be."""
+    states = _listed(domain, known)
     order = max((state.order or 0 for state in states), default=0) + 1
     for number in entity.numbers:
         state = states[number]
@@ -184,9 +231,9 @@ def came(domain: Domain, entity: Entity) -> None:
     _count(domain)
 
 
-def went(domain: Domain, entity: Entity) -> None:
+def went(domain: Domain, known: list[Entity], entity: Entity) -> None:
     """Note that an entity was unplugged; those that came after it move up."""
-    states = _listed(domain)
+    states = _listed(domain, known)
     order = states[entity.first].order or 0
     for number in entity.numbers:
         state = states[number]

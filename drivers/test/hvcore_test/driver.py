@@ -172,6 +172,13 @@ class TestDriver(Driver):
         tuning.set_vcpus(live, count, hotpluggable=False)
         record.runtime.set_vcpus(count)
 
+    async def set_vcpu(
+        self, record: Record, live: Domain, vcpus: NodeSet, *, enabled: bool
+    ) -> None:
+        """Let the guest have the CPUs, or take them."""
+        tuning.choose_vcpus(live, vcpus, enabled=enabled)
+        record.runtime.set_vcpus(online_vcpus(live))
+
     async def pin_vcpu(self, record: Record, live: Domain, vcpu: int, cpus: NodeSet) -> None:
         """Remember the pin."""
         del record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Generator
@@ -19,9 +20,11 @@ from hvcore.errors import HvError
 from hvcore.errors import MonitorError
 from hvcore.model.devices.base import Device
 from hvcore.model.domain import Domain
+from hvcore.model.types import NodeSet
 from hvcore.pipeline import Context
 from hvcore.registry import Registry
 from hvcore.rules import hotplug as rules
+from hvcore.rules import tuning
 from hvcore.xml.context import FormatContext
 from hvcore.xml.reader import read_file
 from hvcore_qemu import addresses
@@ -55,7 +58,7 @@ _LOOKING: Final = ("qom-list", "query-block")
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what differs by case, as the suite qemuxmlconf tells it."""
-    return {"host_arch": row["arch"], "driver_config": row["driver_config"]}
+    return {"host_arch": row["arch"], "driver_config": row.get("driver_config", {})}
 
 
 class ScriptedMonitor:
@@ -112,6 +115,65 @@ class ScriptedMonitor:
             raise CaseFailedError("\n".join(f"- {name}" for name in left))
 
 
+class RecordedMonitor:
+    """A monitor that answers from a transcript; what changes the guest must be as recorded.
+
+    What only looks is answered with the next recorded reply, however often it is asked.
+    """
+
+    run = ScriptedMonitor.run
+
+    def __init__(self, text: str) -> None:
+        decoder, at = json.JSONDecoder(), 0
+        objects = []
+        while at < len(text.rstrip()):
+            found, at = decoder.raw_decode(text, at)
+            objects.append(found)
+            at += len(text[at:]) - len(text[at:].lstrip())
+        self.exchanges = list(zip(objects[::2], objects[1::2], strict=True))
+        self.seen: dict[str, Any] = {"query-iothreads": []}
+        self.guest: Any = None
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, fd: int | None = None
+    ) -> Any:
+        """Return the recorded reply, after the events that come before it."""
+        del fd
+        if command.startswith("query-"):
+            while self.exchanges and self.exchanges[0][0]["execute"].startswith("query-"):
+                asked, reply = self.exchanges.pop(0)
+                self.seen[asked["execute"]] = reply["return"]
+            return self.seen[command]
+        if not self.exchanges:
+            raise CaseFailedError(f"+ {command} {dict(arguments or {})}")
+        asked, reply = self.exchanges.pop(0)
+        wanted = (asked["execute"], asked.get("arguments", {}))
+        if wanted != (command, dict(arguments or {})):
+            raise CaseFailedError(f"- {wanted}\n+ {(command, dict(arguments or {}))}")
+        return reply["return"]
+
+    def finish(self) -> None:
+        """Refuse a transcript with changes that were not made."""
+        left = [asked["execute"] for asked, _ in self.exchanges]
+        if any(not name.startswith("query-") for name in left):
+            raise CaseFailedError("\n".join(f"- {name}" for name in left))
+
+
+class NoPlacement:
+    """A guest whose threads are nowhere in particular."""
+
+    def all_nodes(self, nodes: NodeSet) -> contextlib.AbstractContextManager[None]:
+        """Open nothing."""
+        del nodes
+        return contextlib.nullcontext()
+
+    def place_vcpu(self, domain: Domain, number: int, tid: int) -> None:
+        """Leave the thread where it is."""
+
+    def forget_vcpu(self, number: int) -> None:
+        """Forget nothing."""
+
+
 class PluggingHost(FakeHost):
     """The host of a case, whose descriptors nobody has to close."""
 
@@ -126,7 +188,8 @@ class PluggingHost(FakeHost):
 class PretendedGuest:
     """What the driver keeps of a guest, as far as plugging needs it."""
 
-    monitor: ScriptedMonitor
+    monitor: ScriptedMonitor | RecordedMonitor
+    placement: Any = None
     leaving: dict[str, asyncio.Future[bool]] = attrs.field(factory=dict)
     pending: dict[str, Any] = attrs.field(factory=dict)
 
@@ -147,6 +210,10 @@ class PretendingDriver(QemuDriver):
         self.config = case_context.config
         self.case_context = case_context
         self.case_host = host
+
+    def host(self) -> Any:
+        """Return the facts of the case's host."""
+        return self.case_context.host
 
     async def context(self, domain: Domain, *, new: bool = False) -> Context:
         """Return the context of the case."""
@@ -196,12 +263,14 @@ class Cases(Suite):
             name, number = row["id"], 2
             while name in found:
                 name, number = f"{row['id']}#{number}", number + 1
-            if row["kind"] == "device":
-                found[name] = row
+            found[name] = row
         return found
 
     def check(self, case: dict[str, Any], progress: Progress) -> None:
         """Carry out the cases before this one on the same guest, then this one."""
+        if case["kind"] != "device":
+            self._check_vcpus(case, progress)
+            return
         machine: Machine | None = None
         for name in self.chains[case["chain"]]:
             row = self.cases[name]
@@ -212,6 +281,59 @@ class Cases(Suite):
             self._carry_out(row, machine, progress, counts=row is case)
             if row is case:
                 return
+
+    def _check_vcpus(self, row: Mapping[str, Any], progress: Progress) -> None:
+        """Plug virtual CPUs of a guest and list them for its next start."""
+        progress.current = "guest"
+        machine = self._machine(row)
+        config = self._next_start(machine)
+        text = (self.folder / row["monitor_file"]).read_text("utf-8")
+        monitor = RecordedMonitor(text)
+        guest = PretendedGuest(monitor, placement=NoPlacement())
+        monitor.guest = guest
+        machine.record.runtime = guest
+        host = PluggingHost(self.data / "qemuxmlconf" / "aux", _extra(row))
+        driver = PretendingDriver(self.registry, machine.ctx, host)
+        progress.current = row["kind"]
+        try:
+            asyncio.run(self._set_vcpus(row, machine, config, driver))
+        except HvError as error:
+            if row["expect"] == "success":
+                raise CaseFailedError(str(error)) from error
+            return
+        if row["expect"] != "success":
+            raise CaseFailedError("+ (accepted)")
+        monitor.finish()
+        for domain, wanted, inactive in (
+            (machine.live, row["expected_live_xml"], False),
+            (config, row["expected_config_xml"], True),
+        ):
+            progress.current = "config xml" if inactive else "live xml"
+            ctx = FormatContext(inactive=inactive, secure=True)
+            same_text(
+                expected_text(self.folder / wanted), self.registry.binding.format(domain, ctx)
+            )
+
+    def _next_start(self, machine: Machine) -> Domain:
+        """Return the definition of the next start of a guest."""
+        inactive = FormatContext(inactive=True, secure=True)
+        found = self.pipeline.parse(self.registry.binding.format(machine.live, inactive))
+        self.pipeline.post_parse(found, attrs.evolve(machine.ctx, active=False))
+        return found
+
+    async def _set_vcpus(
+        self, row: Mapping[str, Any], machine: Machine, config: Domain, driver: PretendingDriver
+    ) -> None:
+        live, record = machine.live, machine.record
+        if row["kind"] == "vcpus-group":
+            tuning.set_vcpus(config, row["new_vcpus"], hotpluggable=True)
+            await driver.set_vcpus(record, live, row["new_vcpus"])
+            return
+        chosen, enabled = NodeSet.parse(row["vcpu_map"]), row["state"]
+        for domain, runs in ((config, False), (live, True)):
+            tuning.check_chosen_vcpus(domain, chosen, live=runs)
+        tuning.choose_vcpus(config, chosen, enabled=enabled)
+        await driver.set_vcpu(record, live, chosen, enabled=enabled)
 
     def _machine(self, row: Mapping[str, Any]) -> Machine:
         caps = QemuCapabilities.load(
