@@ -178,8 +178,8 @@ def test_an_entity_is_chosen_as_a_whole() -> None:
             {3},
             True,
             (
-                "invalid argument: vcpu '3' belongs to a larger hotpluggable entity, but siblings were"
-                " not selected"
+                "invalid argument: vcpu '3' belongs to a larger hotpluggable entity, but siblings"
+                " were not selected"
             ),
         ),
         (
