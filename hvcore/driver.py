@@ -26,10 +26,13 @@ from hvcore.lifecycle import State
 from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
 from hvcore.operations import Op
+from hvcore.uri import unknown_parameter
 from hvcore.verbs.devices import DeviceVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hvcore.abi.table import Check
     from hvcore.domaincaps import DomainCapabilities
     from hvcore.events import Event
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from hvcore.registry import Registry
     from hvcore.state import StateDirectory
     from hvcore.state import Status
+    from hvcore.testing.control import TestControl
     from hvcore.uri import Uri
 
 
@@ -199,6 +203,9 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
     keeps_state: ClassVar[bool] = True
     """Whether definitions and statuses are kept on disk."""
 
+    test: TestControl | None = None
+    """What a test can say to a host that exists only for it."""
+
     def __init__(self, setup: Setup) -> None:
         self.uri = setup.uri
         self.registry = setup.registry
@@ -223,6 +230,15 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
         :raises HvError: with libvirt's words.
         """
         del uri
+
+    @classmethod
+    def check_parameters(cls, uri: Uri) -> None:
+        """Refuse parameters of a URI that this driver does not know: all unless overridden.
+
+        :raises Unsupported: there is one.
+        """
+        for name in uri.parameters:
+            raise unknown_parameter(uri, name)
 
     @abc.abstractmethod
     def pipeline(self) -> Pipeline:
@@ -323,8 +339,24 @@ class Driver(DeviceVerbs, TuningVerbs, abc.ABC):
         """Return what guests of this driver see beside what :mod:`hvcore.abi` compares."""
         return ()
 
+    def permit(self, operation: str, domain: Domain | None) -> None:
+        """Refuse an operation before anything is done; nothing is refused unless overridden.
+
+        :param operation: libvirt's name of it.
+        :raises HvError: with the reason.
+        """
+        del operation, domain
+
+    def relayed(self, event: Event) -> Iterable[Event]:
+        """Return what listeners are told of ``event``; itself unless overridden."""
+        return (event,)
+
     async def open(self) -> None:
         """Get ready to serve; called once, before any verb."""
+        return
+
+    async def ready(self) -> None:
+        """Take note that all domains are known; called once, before the first operation."""
         return
 
     async def close(self) -> None:

@@ -171,6 +171,7 @@ class Engine:
                     record.id = self._next_id()
                     await self.driver.start(record, paused=False)
                     record.reason = RunningReason.UNKNOWN
+            await self.driver.ready()
         except BaseException:
             self.owned = False
             if self.directory is not None:
@@ -651,11 +652,12 @@ class Engine:
                 implementation.function(domain=record.uuid, blob=blob)
 
     def _authorize(self, operation: str, definition: Definition | None) -> None:
-        """Ask the plugins whether an operation is allowed.
+        """Ask the driver and the plugins whether an operation is allowed.
 
-        :raises AccessDenied: one of them says it is not, and why.
+        :raises AccessDenied: one of the plugins says it is not, and why.
         """
         domain = None if definition is None else definition.domain
+        self.driver.permit(operation, domain)
         refusal = self.registry.manager.hook.hv_authorize(
             operation=operation, domain=domain, subject=None
         )
@@ -675,7 +677,8 @@ class Engine:
         """Publish events that change no state."""
         del record
         for event in happened:
-            self.hub.publish(event)
+            for told in self.driver.relayed(event):
+                self.hub.publish(told)
 
     def stopped(self, record: Record, reason: ShutoffReason, detail: events.StoppedDetail) -> None:
         """Say that the virtual machine is gone; only the first call for each start counts."""

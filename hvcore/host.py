@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from hvcore.domain import Domain
 from hvcore.engine import Engine
 from hvcore.errors import StateLocked
+from hvcore.errors import UnsupportedOperation
 from hvcore.registry import Registry
 from hvcore.state import StateDirectory
 from hvcore.uri import default_uri
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hvcore.hostinfo import NodeInfo
     from hvcore.operations import Op
     from hvcore.pipeline import Definition
+    from hvcore.testing.control import TestControl
 
 
 async def connect(uri: str | None = None, *, registry: Registry | None = None) -> Host:
@@ -54,6 +56,7 @@ async def connect(uri: str | None = None, *, registry: Registry | None = None) -
     parsed = parse(uri if uri is not None else default_uri(os.environ, os.geteuid()))
     plugins = registry if registry is not None else Registry.default()
     driver = plugins.driver(parsed.scheme)
+    driver.check_parameters(parsed)
     driver.check_uri(parsed)
     directory = None
     if driver.keeps_state:
@@ -99,6 +102,17 @@ class Host:
     def operations(self) -> frozenset[Op]:
         """The verbs that the driver has."""
         return self._engine.driver.operations()
+
+    @property
+    def test(self) -> TestControl:
+        """The controls of a host that exists only for a test: its clock, and faults.
+
+        :raises UnsupportedOperation: the host is a real one.
+        """
+        driver = self._engine.driver
+        if driver.test is None:
+            raise UnsupportedOperation("test", driver=driver.name)
+        return driver.test
 
     async def close(self) -> None:
         """End the connection; domains go on running."""

@@ -19,6 +19,7 @@ from hvcore.background import call
 from hvcore.background import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     from hvcore.operations import Op
     from hvcore.pipeline import Definition
     from hvcore.registry import Registry
+    from hvcore.testing import clock as _clock
+    from hvcore.testing import control as _control
+    from hvcore.testing import faults as _faults
+    from hvcore.testing.clock import Timer
+    from hvcore.testing.faults import Target
+    from hvcore.testing.injection import Deed
+    from hvcore.testing.injection import Injected
+    from hvcore.testing.injection import Plan
+    from hvcore.testing.injection import Unplugging
     from hvcore.verbs.tuning import CpuSet
     from hvcore.verbs.tuning import NumaParameters
 
@@ -91,6 +101,14 @@ class Host:
     def operations(self) -> frozenset[Op]:
         """The verbs that the driver has."""
         return call(lambda: self._async.operations)
+
+    @property
+    def test(self) -> TestControl:
+        """The controls of a host that exists only for a test: its clock, and faults.
+
+        :raises UnsupportedOperation: the host is a real one.
+        """
+        return TestControl(call(lambda: self._async.test))
 
     def close(self) -> None:
         """End the connection; domains go on running."""
@@ -626,6 +644,255 @@ class Domain:
                 config=config,
             )
         )
+
+
+class TestControl:
+    """The controls of one host, as ``host.test``."""
+
+    __slots__ = ("_async",)
+
+    def __init__(self, wrapped: _control.TestControl) -> None:
+        self._async = wrapped
+
+    def __repr__(self) -> str:
+        return repr(self._async)
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The host's clock."""
+        return VirtualClock(call(lambda: self._async.clock))
+
+    @property
+    def faults(self) -> Faults:
+        """What is to fail, and what has."""
+        return Faults(call(lambda: self._async.faults))
+
+
+class Faults:
+    """The faults of one host."""
+
+    __slots__ = ("_async",)
+
+    def __init__(self, wrapped: _faults.Faults) -> None:
+        self._async = wrapped
+
+    def __repr__(self) -> str:
+        return repr(self._async)
+
+    @property
+    def log(self) -> tuple[Injected, ...]:
+        """What was done so far, in order."""
+        return call(lambda: self._async.log)
+
+    @property
+    def pending(self) -> tuple[Plan, ...]:
+        """What is planned and was not done, or not as often as it is to be.
+
+        A test that expects all of its faults to happen ends with ``assert not faults.pending``.
+        """
+        return call(lambda: self._async.pending)
+
+    def load(self, path: str) -> None:
+        """Plan what a scenario file says; see :mod:`hvcore.testing.scenario`.
+
+        :raises HvError: the file cannot be read or understood.
+        """
+        call(lambda: self._async.load(path))
+
+    def clear(self) -> None:
+        """Plan nothing any more; the log stays."""
+        call(self._async.clear)
+
+    def before(
+        self,
+        operation: str | Op,
+        *what: Deed,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Do something before an operation, which has not changed anything by then.
+
+        :param operation: one of :data:`OPERATIONS`.
+        :param what: errors to raise and other actions, in order; an error ends the operation.
+        :param domain: the only one that counts; any unless given.
+        :param nth: which call is the first.
+        :param times: how many calls in a row; None for all from then on.
+        :raises ValueError: there is no such operation.
+        """
+        call(lambda: self._async.before(operation, *what, domain=domain, nth=nth, times=times))
+
+    def after(
+        self,
+        operation: str | Op,
+        *what: Deed,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Do something after an operation, which was carried out; with an error nobody learns so.
+
+        Parameters as for :meth:`before`.
+
+        :raises ValueError: there is no such operation, or it is never seen to end.
+        """
+        call(lambda: self._async.after(operation, *what, domain=domain, nth=nth, times=times))
+
+    def out_of_memory(
+        self,
+        operation: str | Op,
+        *,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let the host have no memory for an operation.
+
+        :raises ValueError: there is no such operation.
+        """
+        call(lambda: self._async.out_of_memory(operation, domain=domain, nth=nth, times=times))
+
+    def lose_event(
+        self,
+        kind: type[Event] | str,
+        *,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let nobody be told of an event.
+
+        :param kind: a class of :mod:`hvcore.events`, or its name.
+        :raises ValueError: there is no such event.
+        """
+        call(lambda: self._async.lose_event(kind, domain=domain, nth=nth, times=times))
+
+    def duplicate_event(
+        self,
+        kind: type[Event] | str,
+        *,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let everybody be told of an event twice.
+
+        :param kind: a class of :mod:`hvcore.events`, or its name.
+        :raises ValueError: there is no such event.
+        """
+        call(lambda: self._async.duplicate_event(kind, domain=domain, nth=nth, times=times))
+
+    def delay_event(
+        self,
+        kind: type[Event] | str,
+        seconds: float,
+        *,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let everybody be told of an event later, so that others may overtake it.
+
+        :param kind: a class of :mod:`hvcore.events`, or its name.
+        :param seconds: on the host's clock, which has to be advanced for it to come.
+        :raises ValueError: there is no such event.
+        """
+        call(lambda: self._async.delay_event(kind, seconds, domain=domain, nth=nth, times=times))
+
+    def unplug(
+        self,
+        outcome: Unplugging,
+        *,
+        device: str | None = None,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Say what the guest does when it is asked for a device.
+
+        :param outcome: ``refuse``; ``ignore``, which is never to answer; or how many seconds it
+            takes to let go, which may be more than whoever asked waits.
+        :param device: alias of the only one that counts; any unless given.
+        :raises ValueError: there is no such outcome.
+        """
+        call(
+            lambda: self._async.unplug(outcome, device=device, domain=domain, nth=nth, times=times)
+        )
+
+    def crash(self, domain: Target) -> None:
+        """Let the machine of a domain be gone; what was being done with it fails.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        call(lambda: self._async.crash(domain))
+
+    def lose_monitor(self, domain: Target) -> None:
+        """Let the connection to a machine break: it can be of no use any more, and is ended.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        call(lambda: self._async.lose_monitor(domain))
+
+    def reboot_host(self) -> None:
+        """Let the host restart: every machine is gone, and nobody is told.
+
+        Definitions stay and transient domains are gone. What is marked for it is started by
+        whoever calls ``autostart``, as after a restart of a real host.
+        """
+        call(self._async.reboot_host)
+
+    def let_go(self, domain: Target, device: str) -> None:
+        """Let a guest give away a device it ignored the request for.
+
+        :param device: its alias.
+        :raises KeyError: no domain of that name runs.
+        """
+        call(lambda: self._async.let_go(domain, device))
+
+
+class VirtualClock:
+    """Time of one host."""
+
+    __slots__ = ("_async",)
+
+    def __init__(self, wrapped: _clock.VirtualClock) -> None:
+        self._async = wrapped
+
+    def __repr__(self) -> str:
+        return repr(self._async)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the host came up."""
+        return call(lambda: self._async.now)
+
+    @property
+    def now_ns(self) -> int:
+        """Nanoseconds since the host came up."""
+        return call(lambda: self._async.now_ns)
+
+    def hold(self) -> None:
+        """Let nothing but :meth:`advance` move the clock from now on."""
+        call(self._async.hold)
+
+    def release(self) -> None:
+        """Let the clock jump again when everybody waits for it."""
+        call(self._async.release)
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
+        """Have something done in a while; whoever sets a timer does not wait for it."""
+        return call(lambda: self._async.call_later(seconds, action))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        run(self._async.sleep(seconds))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: what is due meanwhile happens at its time, one after the other.
+
+        :raises ValueError: time does not run backwards.
+        """
+        run(self._async.advance(seconds))
 
 
 def _bare(domain: Domain | None) -> _domain.Domain | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 from urllib.parse import urlsplit
 
 import attrs
@@ -34,12 +34,14 @@ class Uri:
     :param scheme: picks the driver, for instance ``qemu``.
     :param path: ``/system``, ``/session``, ``/embed``, ``/default`` ...
     :param root: absolute directory of ``?root=``, for an isolated state.
+    :param parameters: the other parameters by name; what they mean is the driver's affair.
     """
 
     text: str
     scheme: str
     path: str
     root: str | None = None
+    parameters: Mapping[str, str] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
         return self.text
@@ -74,7 +76,7 @@ def parse(text: str) -> Uri:
     """Parse a connection URI.
 
     :raises UnknownUri: no driver can be behind it (no scheme, or a remote host).
-    :raises Unsupported: ``root`` is relative or missing for ``/embed``, or a parameter is unknown.
+    :raises Unsupported: ``root`` is relative or missing for ``/embed``.
     """
     parts = urlsplit(text)
     if not parts.scheme:
@@ -86,18 +88,20 @@ def parse(text: str) -> Uri:
             f"no connection driver available for {text}",
             hint="only local URIs such as qemu:///session are served",
         )
-    query = parse_qs(parts.query, keep_blank_values=True)
-    for name in query:
-        if name != "root":
-            raise Unsupported(
-                f"Unexpected URI parameter '{name}'", kind=ErrorClass.INVALID_ARG, path=text
-            )
-    root = query.get("root", [None])[-1]
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    root = query.pop("root", None)
     if root is None and parts.path == "/embed":
         raise Unsupported("root path must be absolute", hint="use qemu:///embed?root=/DIR")
     if root is not None and not root.startswith("/"):
         raise Unsupported("root path must be absolute")
-    return Uri(text, parts.scheme, parts.path, root)
+    return Uri(text, parts.scheme, parts.path, root, query)
+
+
+def unknown_parameter(uri: Uri, name: str) -> Unsupported:
+    """Return the refusal of a parameter that a driver does not know."""
+    return Unsupported(
+        f"Unexpected URI parameter '{name}'", kind=ErrorClass.INVALID_ARG, path=uri.text
+    )
 
 
 def state_roots(uri: Uri, *, environ: Mapping[str, str], uid: int, home: str) -> Roots:

@@ -17,6 +17,9 @@ SOURCES = {
     "connect": ("host",),
     "Host": ("host",),
     "Domain": ("domain", "verbs/devices", "verbs/tuning"),
+    "TestControl": ("testing/control",),
+    "Faults": ("testing/faults",),
+    "VirtualClock": ("testing/clock",),
 }
 """What is written, and the modules whose classes make it up, bases last."""
 TARGET = ROOT / "hvcore" / "sync.py"
@@ -24,7 +27,7 @@ TARGET = ROOT / "hvcore" / "sync.py"
 DIRECT = frozenset({"uri", "name", "uuid"})
 """Properties that never change: read without asking the loop."""
 
-SHADOWED = frozenset({"Domain", "EventStream", "Host"})
+SHADOWED = frozenset({"Domain", "EventStream", "Faults", "Host", "TestControl", "VirtualClock"})
 """Classes that the blocking API has of its own."""
 
 WIDTH = 100
@@ -74,7 +77,7 @@ def _bare(domain: Domain | None) -> _domain.Domain | None:
 
 def wrap(expression: str, returns: str) -> str:
     """Return ``expression`` turned from an object of the asynchronous API into one of ours."""
-    if returns in ("Host", "Domain", "EventStream"):
+    if returns in SHADOWED:
         return f"{returns}({expression})"
     return expression
 
@@ -136,8 +139,13 @@ def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
             )
     elif node.name in DIRECT:
         expression = target
+    elif not is_property and not forwarded(node.args):
+        expression = f"call({target.removesuffix('()')})"
     else:
         expression = f"call(lambda: {target})"
+        before = "        " if returns == "None" else "        return "
+        if len(expression) + len(before) > WIDTH:
+            expression = f"call(\n            lambda: {target}\n        )"
     if returns == "list[Domain]":
         lines.append(f"        found = {expression}")
         return [*lines, "        return [Domain(each) for each in found]"]
@@ -160,6 +168,7 @@ def defined(tree: ast.Module) -> set[str]:
     """Return the names of classes and aliases that a module defines."""
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     aliases = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
+    aliases += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
     return names | {target.id for target in aliases if isinstance(target, ast.Name)}
 
 
@@ -178,6 +187,9 @@ def imports(trees: dict[str, ast.Module], text: str) -> list[str]:
                     if alias.name in used - SHADOWED
                 }
     found.add("from hvcore import domain as _domain")
+    modules = [module for module, *_ in SOURCES.values() if "/" in module]
+    for package, _, file in (module.rpartition("/") for module in modules):
+        found.add(f"from hvcore.{package} import {file} as _{file}")
     ours = sorted(line for line in found if line.startswith("from hvcore"))
     theirs = sorted(line for line in found if not line.startswith("from hvcore"))
     return [*theirs, "", *ours]
@@ -208,9 +220,10 @@ def generate() -> str:
             continue
         text = ast.get_docstring(node)
         body += ["", "", f"class {name}:", f'    """{text}"""', "", '    __slots__ = ("_async",)']
-        body += ["", f"    def __init__(self, wrapped: _{module}.{name}) -> None:"]
+        file = module.rpartition("/")[2]
+        body += ["", f"    def __init__(self, wrapped: _{file}.{name}) -> None:"]
         body.append("        self._async = wrapped")
-        body += (CONTEXT if name == "Host" else IDENTITY).rstrip().splitlines()
+        body += {"Host": CONTEXT, "Domain": IDENTITY}.get(name, "").rstrip().splitlines()
         body += ["", "    def __repr__(self) -> str:", "        return repr(self._async)"]
         for part in (node, *(definition(trees[topic], "Handle") for topic in topics)):
             for child in part.body:

@@ -247,6 +247,9 @@ async def test_poweroff_may_mean_restart(host):
     [
         ("test:///", "invalid argument: testOpen: supply a path or use test:///default"),
         ("nosuch:///x", "no connection driver available for nosuch"),
+        ("qemu:///system?x=1", "invalid argument: Unexpected URI parameter 'x'"),
+        ("test:///default?fautls=x", "invalid argument: Unexpected URI parameter 'fautls'"),
+        ("test:///default?faults=/nonexistent.yaml", "cannot read '/nonexistent.yaml'"),
     ],
 )
 async def test_words_of_wrong_uris(uri, message):
@@ -259,3 +262,9 @@ async def test_info_and_waiting_have_words_for_running_late(host):
     domain = await host.define(xml())
     with pytest.raises(HvError, match=r"Timed out during operation: domain 'vm' is not running"):
         await domain.wait_for(State.RUNNING, within=0.01)
+
+
+async def test_a_parameter_without_a_value_makes_it_another_host(host):
+    async with await connect("test:///default?other") as other:
+        await other.define(xml())
+        assert [domain.name for domain in await host.domains()] == ["test"]

@@ -28,13 +28,22 @@ from hvcore.rules import tuning
 from hvcore.rules.tuning import Words
 from hvcore.rules.vcpu import online_vcpus
 from hvcore.testing.clock import VirtualClock
+from hvcore.testing.control import TestControl
+from hvcore.testing.faults import Faults
+from hvcore.testing.injection import Injector
+from hvcore.testing.injection import faulty
+from hvcore.testing.injection import rejected
+from hvcore.uri import unknown_parameter
 from hvcore_test import aliases
 from hvcore_test import hotplug
 from hvcore_test.monitor import Machine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hvcore.driver import Record
     from hvcore.driver import Setup
+    from hvcore.events import Event
     from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.model.numatune import NumaMode
@@ -71,10 +80,13 @@ DEFAULT: Final = """\
 """The domain that libvirt's driver starts out with."""
 
 _RESTARTS: Final = frozenset({"restart", "rename-restart", "coredump-restart"})
+PARAMETERS: Final = frozenset({"faults"})
+"""Parameters that a URI may have: a scenario file of faults."""
 VERSION: Final = 2
 """What libvirt's driver says its version is."""
 
 
+@faulty
 class TestDriver(Driver):
     """Domains without a hypervisor."""
 
@@ -93,6 +105,9 @@ class TestDriver(Driver):
         super().__init__(setup)
         self._pipeline = Pipeline(setup.registry)
         self.clock = VirtualClock()
+        self.injector = Injector(self.clock, self)
+        self.test = TestControl(self.clock, Faults(self.injector))
+        self._machines: dict[Record, Machine] = {}
 
     @classmethod
     def check_uri(cls, uri: Uri) -> None:
@@ -104,6 +119,24 @@ class TestDriver(Driver):
             raise UnknownUri(
                 "testOpen: supply a path or use test:///default", kind=ErrorClass.INVALID_ARG
             )
+
+    @classmethod
+    def check_parameters(cls, uri: Uri) -> None:
+        """Refuse parameters of no meaning; one without a value only tells two hosts apart.
+
+        :raises Unsupported: there is one.
+        """
+        for name, value in uri.parameters.items():
+            if value and name not in PARAMETERS:
+                raise unknown_parameter(uri, name)
+
+    async def ready(self) -> None:
+        """Plan the faults that the URI names.
+
+        :raises HvError: the file cannot be read or understood.
+        """
+        if "faults" in self.uri.parameters:
+            Faults(self.injector).load(self.uri.parameters["faults"])
 
     def pipeline(self) -> Pipeline:
         """Return libvirt's generic pipeline."""
@@ -126,14 +159,14 @@ class TestDriver(Driver):
         record.live = attrs.evolve(record.live, domain=model)
         memory = model.current_memory or model.memory or 0
         record.runtime = Machine(memory, online_vcpus(model), self.clock)
+        self._machines[record] = record.runtime
         if paused:
             record.runtime.stop()
 
     async def destroy(self, record: Record, *, graceful: bool) -> None:
         """Cut the machine's power."""
         del graceful
-        if record.runtime is not None:
-            record.runtime.quit()
+        self._gone(record)
 
     async def shutdown(self, record: Record) -> None:
         """Press the power button; what follows is ``on_poweroff``."""
@@ -208,7 +241,7 @@ class TestDriver(Driver):
         :raises HvError: it cannot be plugged in, or something is in its way.
         """
         if hotplug.changes_medium(live, device):
-            await self.update_device(record, live, device, force=False)
+            self._update(record, live, device)
             return
         hotplug.attach(live, device)
         record.runtime.history.append(f"plug {device.alias}")
@@ -223,15 +256,30 @@ class TestDriver(Driver):
     async def detach_device(
         self, record: Record, live: Domain, device: Device, within: float
     ) -> bool:
-        """Unplug a device; this guest lets everything go.
+        """Ask the guest for a device; unless told otherwise it lets everything go at once.
 
-        :raises HvError: it cannot be unplugged.
+        :raises HvError: it cannot be unplugged, or the guest refuses.
         """
-        del within
         hotplug.check_detach(live, device)
+        machine: Machine = record.runtime
+        outcome = self.injector.unplugging(record, device.alias)
+        if outcome == "refuse":
+            failed = events.DeviceRemovalFailed(domain=record.ref(), alias=device.alias or "")
+            self.reports.publish(record, failed)
+            raise rejected(device.alias)
+        if outcome == "ignore" or outcome > within:
+            if outcome != "ignore":
+                self.clock.call_later(outcome, lambda: self._late(record, machine, device.alias))
+            await self.injector.wait(record, within)
+            return False
+        await self.injector.wait(record, outcome)
         rules.remove(live, device)
-        record.runtime.history.append(f"unplug {device.alias}")
+        machine.history.append(f"unplug {device.alias}")
         return True
+
+    def _late(self, record: Record, machine: Machine, device: str | None) -> None:
+        if record.runtime is machine and device is not None:
+            self.depart(record, device)
 
     async def device_departed(self, record: Record, live: Domain, alias: str) -> None:
         """Take a device out of the definition that the guest let go late."""
@@ -248,6 +296,10 @@ class TestDriver(Driver):
         :raises HvError: there is none, or it cannot be changed.
         """
         del force
+        self._update(record, live, device)
+
+    @staticmethod
+    def _update(record: Record, live: Domain, device: Device) -> None:
         hotplug.update(live, device)
         record.runtime.history.append(f"update {device.alias}")
 
@@ -262,4 +314,50 @@ class TestDriver(Driver):
             rebooted = events.Rebooted(domain=record.ref())
             self.reports.transition(record, RunningReason.BOOTED, rebooted)
         elif record.state is not State.SHUTOFF:
+            self._gone(record)
             self.reports.stopped(record, ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN)
+
+    def _gone(self, record: Record) -> None:
+        machine = self._machines.pop(record, None)
+        if machine is not None:
+            machine.quit()
+
+    # -- faults -------------------------------------------------------------------------
+
+    def permit(self, operation: str, domain: Domain | None) -> None:
+        """Let an operation fail that a test planned to fail.
+
+        :raises HvError: what was planned.
+        """
+        about = None
+        if domain is not None:
+            about = events.DomainRef(domain.name, domain.uuid or "", domain.id)
+        self.injector.permit(operation, about)
+
+    def relayed(self, event: Event) -> Iterable[Event]:
+        """Return what a test lets through of what happened."""
+        return self.injector.relay(event)
+
+    def running(self) -> list[Record]:
+        """Return the domains that have a machine, in the order of their starts."""
+        return list(self._machines)
+
+    def lose(self, record: Record, *, reboot: bool = False) -> None:
+        """Let a machine be gone, and say so; the engine does itself where it was just starting."""
+        self._gone(record)
+        if record.reason is not PausedReason.STARTING_UP:
+            reason = ShutoffReason.UNKNOWN if reboot else ShutoffReason.CRASHED
+            self.reports.stopped(record, reason, events.StoppedDetail.CRASHED)
+
+    def publish(self, record: Record, event: Event) -> None:
+        """Publish an event that was held back."""
+        self.reports.publish(record, event)
+
+    def depart(self, record: Record, device: str) -> None:
+        """Let a guest give away a device that nobody waits for."""
+        self.reports.departed(record, device)
+
+    def detach(self, record: Record) -> None:
+        """Forget a machine."""
+        self._machines.pop(record, None)
+        record.runtime = None
