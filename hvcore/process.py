@@ -93,8 +93,16 @@ class Process:
         :raises LaunchError: the program cannot be executed, or its log cannot be written.
         :raises DriverError: the host does not have the CPUs or nodes it is to be started on.
         """
+        starting = _in_thread(lambda: _popen(launch))
         try:
-            popen = await _in_thread(lambda: _popen(launch))
+            popen = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Whoever gives up does not know of the process: nobody else would ever end it.
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                starting.result().kill()
+                starting.result().wait()
+            raise
         except OSError as error:
             raise LaunchError(
                 f"cannot execute binary {launch.argv[0]}: {error.strerror}", argv=launch.argv
@@ -252,7 +260,7 @@ def _popen(launch: Launch) -> subprocess.Popen[bytes]:
         os.close(log)
 
 
-async def _in_thread(function: Callable[[], _T]) -> _T:
+def _in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
     """Run ``function`` in a thread of its own, whose settings end with it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
@@ -266,5 +274,4 @@ async def _in_thread(function: Callable[[], _T]) -> _T:
             loop.call_soon_threadsafe(future.set_result, result)
 
     threading.Thread(target=run, name="hvcore-spawn", daemon=True).start()
-    # A started process must not be lost because whoever waits for it gives up.
-    return await asyncio.shield(future)
+    return future

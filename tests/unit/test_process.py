@@ -146,3 +146,14 @@ async def test_a_log_is_never_written_through_a_link(tmp_path):
     with pytest.raises(DriverError, match="cannot open log file"):
         Log(tmp_path / "vm.log").note("x")
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_whoever_gives_up_waiting_for_a_start_leaves_no_process(tmp_path):
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+    starting = asyncio.create_task(Process.spawn(launch(tmp_path, script)))
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    pid = tmp_path / "pid"
+    assert not pid.exists() or process_start(int(pid.read_text() or 1)) is None

@@ -182,13 +182,15 @@ class ChDriver(Tuning):
         from hvcore_ch.resources import Taps  # noqa: PLC0415 - only who starts needs it
 
         assert record.live is not None
+        number = record.id  # from here on it may be destroyed
         domain = record.live.clone()
-        domain.id = record.id
+        domain.id = number
         folder = self._directory.runtime(record.uuid)
         plan = await self.plan(domain, str(folder))
         taps = Taps()
         try:
             await asyncio.to_thread(taps.open, [call.tap for call in plan.calls])
+            _check_wanted(record, number)
             await self._start(record, domain, plan, taps, paused=paused)
         finally:
             # cloud-hypervisor has copies of its own; a tap goes with the last of them.

@@ -238,7 +238,9 @@ class QemuDriver(Hotplug):
         from hvcore_qemu.realhost import RealHost  # noqa: PLC0415
 
         assert record.live is not None
+        number = record.id  # from here on it may be destroyed
         advice = await placement.advised(self.registry, record.live.domain, self.host)
+        _check_wanted(record, number)
         host = RealHost(None if advice is None else advice.nodeset)
         try:
             await self._start(record, host, advice, paused=paused)
