@@ -20,6 +20,7 @@ from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
 from hvcore.verbs.devices import DeviceHandle
+from hvcore.verbs.saving import SavingHandle
 from hvcore.verbs.tuning import TuningHandle
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class DomainInfo:
     cpu_time: int
 
 
-class Domain(DeviceHandle, TuningHandle):
+class Domain(DeviceHandle, SavingHandle, TuningHandle):
     """A handle on one domain of a host."""
 
     __slots__ = ()
@@ -158,14 +159,17 @@ class Domain(DeviceHandle, TuningHandle):
 
     # -- what can be done with it -------------------------------------------------------
 
-    async def start(self, *, paused: bool = False) -> None:
-        """Start it; return once it runs.
+    async def start(self, *, paused: bool = False, force_boot: bool = False) -> None:
+        """Start it, from its saved state if it has one; return once it runs.
 
         :param paused: leave its CPUs stopped.
+        :param force_boot: boot, and lose the saved state.
         :raises InvalidState: it runs already.
         :raises LaunchError: it did not come up; nothing of it is left.
         """
-        await self._engine.start(self._record, paused=paused)
+        from hvcore import saving  # noqa: PLC0415 - only who starts needs it
+
+        await saving.start(self._engine, self._record, paused=paused, force_boot=force_boot)
 
     async def shutdown(self) -> None:
         """Ask the guest to power off, and return; see :meth:`wait_for`.
@@ -226,12 +230,13 @@ class Domain(DeviceHandle, TuningHandle):
             if record.state is State.PAUSED or record.reason is CrashedReason.PANICKED:
                 await self._engine.driver.resume(record)
 
-    async def undefine(self) -> None:
+    async def undefine(self, *, managed_save: bool = False) -> None:
         """Remove its definition; while it runs it goes on as a transient domain.
 
-        :raises InvalidState: it is transient.
+        :param managed_save: remove its saved state, too.
+        :raises InvalidState: it is transient, or has a saved state that is not to be removed.
         """
-        await self._engine.undefine(self._record)
+        await self._engine.undefine(self._record, managed_save=managed_save)
 
     async def set_autostart(self, *, autostart: bool = True) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.

@@ -34,11 +34,14 @@ from hvcore.errors import NoSuchDomain
 from hvcore.errors import StateError
 from hvcore.errors import StateLocked
 from hvcore.events import EventHub
+from hvcore.jobs import DEFAULT_MASK
 from hvcore.jobs import AsyncJob
 from hvcore.jobs import Job
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
+from hvcore.managedsave import ManagedSaves
+from hvcore.origin import Origin
 from hvcore.state import StateDirectory
 from hvcore.state import Status
 from hvcore.state import boot_id
@@ -77,6 +80,7 @@ class Engine:
         self.registry = registry
         self.driver = driver(Setup(uri=uri, registry=registry, reports=self, directory=directory))
         self.owned = False
+        self.saves = ManagedSaves(directory)
         self._records: dict[str, Record] = {}
         self._by_name: dict[str, Record] = {}
         self._last_id = 0
@@ -130,6 +134,7 @@ class Engine:
             if self.directory is not None:
                 self.directory.release()
             self.owned = False
+            self.saves.close()
             self.hub.close(cause)
 
     async def _open(self) -> None:
@@ -298,7 +303,8 @@ class Engine:
         self._by_name[record.name] = record
         return record
 
-    def _remove(self, record: Record) -> None:
+    def remove(self, record: Record) -> None:
+        """Take a domain out of the books."""
         record.gone = True
         self._records.pop(record.uuid, None)
         self._by_name.pop(record.name, None)
@@ -314,11 +320,11 @@ class Engine:
 
         :raises DomainExists: its name or UUID belongs to another domain.
         """
-        record = self._admit(definition)
+        record = self.admit(definition)
         record.persistent = definition
         return record
 
-    def _admit(self, definition: Definition, *, check_live: bool = False) -> Record:
+    def admit(self, definition: Definition, *, check_live: bool = False) -> Record:
         """Return the record for ``definition``, a new one unless name and UUID both match.
 
         :raises DomainExists: only one of them matches.
@@ -354,13 +360,13 @@ class Engine:
         await self.own()
         definition = await self.driver.compile(xml, strict=strict)
         self._authorize("virDomainDefineXML", definition)
-        record = self._admit(definition)
+        record = self.admit(definition)
         added = record.persistent is None
         try:
             self._store(record, definition)
         except BaseException:
             if added and not record.active:
-                self._remove(record)
+                self.remove(record)
             raise
         detail = events.DefinedDetail.ADDED if added else events.DefinedDetail.UPDATED
         self.publish(record, events.Defined(domain=record.ref(), reason=detail))
@@ -381,29 +387,37 @@ class Engine:
         """
         await self.own()
         definition = await self.driver.compile(xml, strict=strict)
-        record = self._admit(definition, check_live=True)
+        record = self.admit(definition, check_live=True)
         try:
             await self.start(record, definition, paused=paused, operation="virDomainCreateXML")
         except BaseException:
             if record.persistent is None and not record.active:
-                self._remove(record)
+                self.remove(record)
             raise
         return record
 
-    async def undefine(self, known: Record) -> None:
+    async def undefine(self, known: Record, *, managed_save: bool) -> None:
         """Remove the persistent definition; what runs goes on as a transient domain.
 
-        :raises InvalidState: there is none.
+        :param managed_save: remove its saved state, too.
+        :raises InvalidState: there is none, or it has a saved state that is not to be removed.
         """
         async with self.modify(known, "virDomainUndefine") as record:
             if record.persistent is None:
                 raise InvalidState("cannot undefine transient domain", domain=record.name)
+            if self.saves.has(record.uuid):
+                if not managed_save:
+                    raise InvalidState(
+                        "Refusing to undefine while domain managed save image exists",
+                        domain=record.name,
+                    )
+                self.saves.remove(record.uuid)
             if self.directory is not None:
                 self.directory.remove(record.uuid)
             record.persistent = None
             record.autostart = False
             if not record.active:
-                self._remove(record)
+                self.remove(record)
             self.publish(record, events.Undefined(domain=record.ref()))
 
     async def set_autostart(self, record: Record, *, autostart: bool) -> None:
@@ -428,12 +442,14 @@ class Engine:
 
         :raises StateLocked: another process owns the state.
         """
+        from hvcore import saving  # noqa: PLC0415 - looking at domains never needs it
+
         await self.own()
         started = []
         for record in self.records():
             if record.autostart and not record.active:
                 try:
-                    await self.start(record, paused=False)
+                    await saving.start(self, record, paused=False)
                     started.append(record)
                 except HvError as error:
                     _log.error("Failed to autostart VM '%s': %s", record.name, error)
@@ -446,14 +462,17 @@ class Engine:
         *,
         paused: bool,
         operation: str = "virDomainCreate",
+        origin: Origin | None = None,
     ) -> None:
         """Start a domain.
 
         :param definition: what to start; the persistent definition unless given.
+        :param origin: what it begins with; it boots unless given.
         :raises InvalidState: it runs already.
         :raises LaunchError: it did not come up.
         """
         await self.own()
+        origin = origin or Origin()
         record = self.refresh(record)
         self._authorize(operation, definition or record.definition)
         async with record.jobs.async_job(operation, AsyncJob.START, check=record.check_exists):
@@ -466,19 +485,22 @@ class Engine:
             try:
                 with self._boundary(record):
                     self.save(record)
-                    await self.driver.start(record, paused=paused)
+                    if origin.begin is None:
+                        await self.driver.start(record, paused=paused)
+                    else:
+                        await origin.begin(record)
             except BaseException:
                 # Unless it was destroyed meanwhile, and perhaps even started again.
                 if record.id == number:
                     self._clear(record, ShutoffReason.FAILED)
                 raise
-            started = events.Started(domain=record.ref())
+            started = events.Started(domain=record.ref(), reason=origin.started)
             if paused:
                 # Whoever follows only starts and stops, and whoever follows pauses, are both told.
-                suspended = events.Suspended(domain=record.ref())
-                self.transition(record, PausedReason.USER, started, suspended)
+                suspended = events.Suspended(domain=record.ref(), reason=origin.suspended)
+                self.transition(record, origin.paused, started, suspended)
             else:
-                self.transition(record, RunningReason.BOOTED, started)
+                self.transition(record, origin.running, started)
 
     async def destroy(self, record: Record, *, graceful: bool) -> None:
         """End a domain whatever else is being done with it.
@@ -489,20 +511,56 @@ class Engine:
         record = self.refresh(record)
         record.check_active()
         self._authorize("virDomainDestroy", record.definition)
+        # Without a job: it is the end of whatever the holder of the job waits for.
+        reason, detail = ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED
+        await self.end(record, reason, detail, graceful=graceful)
+        # Whoever worked on it when it was destroyed is done when this returns.
+        async with record.jobs.job("virDomainDestroy", Job.DESTROY):
+            return
+
+    async def end(
+        self,
+        record: Record,
+        reason: ShutoffReason,
+        detail: events.StoppedDetail,
+        *,
+        graceful: bool = False,
+    ) -> None:
+        """End a virtual machine and say why."""
         number = record.id
         record.destroying = True
         try:
-            # Without a job: it is the end of whatever the holder of the job waits for.
             with self._boundary(record):
                 await self.driver.destroy(record, graceful=graceful)
             # Another destroyer, or the failing start that was cut short, may have been faster.
             if record.id == number:
-                self.stopped(record, ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED)
+                self.stopped(record, reason, detail)
         finally:
             record.destroying = False
-        # Whoever worked on it when it was destroyed is done when this returns.
-        async with record.jobs.job("virDomainDestroy", Job.DESTROY):
-            return
+
+    @contextlib.asynccontextmanager
+    async def work(
+        self,
+        record: Record,
+        operation: str,
+        kind: AsyncJob,
+        *,
+        mask: frozenset[Job] = DEFAULT_MASK,
+    ) -> AsyncIterator[Record]:
+        """Hold a running domain for something long.
+
+        :param mask: what may be done beside it.
+        :raises InvalidState: it does not run.
+        :raises StateLocked: another process owns the state.
+        :raises JobTimeout: another operation holds the domain.
+        """
+        await self.own()
+        record = self.refresh(record)
+        self._authorize(operation, record.definition)
+        check = record.check_active
+        async with record.jobs.async_job(operation, kind, mask=mask, check=check):
+            with self._boundary(record):
+                yield record
 
     @contextlib.asynccontextmanager
     async def modify(
@@ -687,7 +745,7 @@ class Engine:
         ref = record.ref()
         self._clear(record, reason)
         if record.persistent is None:
-            self._remove(record)
+            self.remove(record)
         self.publish(record, events.Stopped(domain=ref, reason=detail))
 
     def departed(self, record: Record, alias: str) -> None:

@@ -25,6 +25,7 @@ from hvcore.state import StateDirectory
 from hvcore.uri import default_uri
 from hvcore.uri import parse
 from hvcore.uri import state_roots
+from hvcore.verbs.saving import SavingHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,13 +66,13 @@ async def connect(uri: str | None = None, *, registry: Registry | None = None) -
     return Host(await Engine.share(parsed, driver, plugins, directory))
 
 
-class Host:
+class Host(SavingHost):
     """A connection to one hypervisor. Made by :func:`connect`; close it when done."""
 
-    __slots__ = ("_closed", "_engine")
+    __slots__ = ("_closed",)
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._closed = False
 
     async def __aenter__(self) -> Self:

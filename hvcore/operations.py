@@ -31,6 +31,10 @@ class Op(enum.Enum):
     UPDATE_DEVICE = ("update_device", "virDomainUpdateDeviceFlags")
     DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
 
+    SAVE = ("save", "virDomainSave")
+    RESTORE = ("load", "virDomainRestore")
+    DUMP = ("dump", "virDomainCoreDumpWithFormat")
+
     def __init__(self, method: str, api: str) -> None:
         self.method = method
         self.api = api

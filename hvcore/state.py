@@ -6,6 +6,7 @@ Layout (all files 0600, all directories 0700, names are UUIDs and never come fro
     <config>/domains/<uuid>/domain.xml   persistent definition, with secrets
     <config>/domains/<uuid>/autostart    exists when the domain is to be started with the host
     <config>/domains/<uuid>/stopped      why it does not run any more, once it has run
+    <config>/domains/<uuid>/saved        what its next start begins with (hvcore.saveimage)
     <run>/<uuid>/status.json             what runs: state, pid, live definition, driver's data
     <sockets>/<uuid>/                    sockets and key files of the running domain
     <log>/<uuid>.log                     output of the virtual machine process
@@ -356,6 +357,10 @@ class StateDirectory:
         """
         path = self.config / "domains" / _checked(uuid) / "stopped"
         write_file(path, reason.name.encode() + b"\n", durable=False)
+
+    def saved_file(self, uuid: str) -> Path:
+        """Return the path of a domain's saved state."""
+        return self.config / "domains" / _checked(uuid) / "saved"
 
     # -- running domains ----------------------------------------------------------------
 

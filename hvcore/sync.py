@@ -277,6 +277,37 @@ class Host:
         """
         return EventStream(call(lambda: self._async.events(kinds, domain=_bare(domain))))
 
+    def restore(
+        self, path: str, *, xml: str | bytes | None = None, running: bool | None = None
+    ) -> Domain:
+        """Start the guest that was saved in a file; the file stays.
+
+        :param xml: the document to start it with; what the guest sees must stay.
+        :param running: whether it is to run; as the file says unless given.
+        :raises DriverError: there is no such file, or it is damaged.
+        :raises StateError: it runs already, or its name belongs to another domain.
+        :raises LaunchError: it did not come up.
+        """
+        return Domain(run(self._async.restore(path, xml=xml, running=running)))
+
+    def save_image_xml(self, path: str, *, secure: bool = False) -> str:
+        """Return the document of a guest that was saved in a file.
+
+        :param secure: with passwords.
+        :raises DriverError: there is no such file, or it is damaged.
+        """
+        return run(self._async.save_image_xml(path, secure=secure))
+
+    def save_image_define(
+        self, path: str, xml: str | bytes, *, running: bool | None = None
+    ) -> None:
+        """Change the document of a guest that was saved in a file; what it sees must stay.
+
+        :param running: change whether it is to run when restored.
+        :raises HvError: there is no such file, or it cannot be changed so.
+        """
+        run(self._async.save_image_define(path, xml, running=running))
+
 
 class Domain:
     """A handle on one domain of a host."""
@@ -361,14 +392,15 @@ class Domain:
         """
         run(self._async.check_abi(xml, volatile=volatile))
 
-    def start(self, *, paused: bool = False) -> None:
-        """Start it; return once it runs.
+    def start(self, *, paused: bool = False, force_boot: bool = False) -> None:
+        """Start it, from its saved state if it has one; return once it runs.
 
         :param paused: leave its CPUs stopped.
+        :param force_boot: boot, and lose the saved state.
         :raises InvalidState: it runs already.
         :raises LaunchError: it did not come up; nothing of it is left.
         """
-        run(self._async.start(paused=paused))
+        run(self._async.start(paused=paused, force_boot=force_boot))
 
     def shutdown(self) -> None:
         """Ask the guest to power off, and return; see :meth:`wait_for`.
@@ -413,12 +445,13 @@ class Domain:
         """
         run(self._async.resume())
 
-    def undefine(self) -> None:
+    def undefine(self, *, managed_save: bool = False) -> None:
         """Remove its definition; while it runs it goes on as a transient domain.
 
-        :raises InvalidState: it is transient.
+        :param managed_save: remove its saved state, too.
+        :raises InvalidState: it is transient, or has a saved state that is not to be removed.
         """
-        run(self._async.undefine())
+        run(self._async.undefine(managed_save=managed_save))
 
     def set_autostart(self, *, autostart: bool = True) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.
@@ -506,6 +539,77 @@ class Domain:
         :raises HvError: there is no such device, or it cannot be changed so.
         """
         run(self._async.update_device(xml, live=live, config=config, force=force))
+
+    def save(
+        self, path: str, *, xml: str | bytes | None = None, running: bool | None = None
+    ) -> None:
+        """Write the guest into a file, readable by this user alone, and end it.
+
+        :param xml: the document to restore it with; what the guest sees must stay.
+        :param running: whether it is to run when restored; as it does now unless given.
+        :raises InvalidState: it does not run.
+        :raises DriverError: that fails; the guest goes on.
+        """
+        run(self._async.save(path, xml=xml, running=running))
+
+    def managed_save(self, *, running: bool | None = None) -> None:
+        """Write the guest where its next start finds it, and end it.
+
+        :param running: whether that start is to let it run; as it does now unless given.
+        :raises InvalidState: it does not run, or is transient.
+        :raises DriverError: that fails; the guest goes on.
+        """
+        run(self._async.managed_save(running=running))
+
+    @property
+    def has_managed_save(self) -> bool:
+        """Whether its next start begins with a saved state."""
+        return call(lambda: self._async.has_managed_save)
+
+    def managed_save_remove(self) -> None:
+        """Remove the saved state, so that the next start boots.
+
+        :raises DriverError: there is none.
+        """
+        run(self._async.managed_save_remove())
+
+    def managed_save_xml(self, *, secure: bool = False) -> str:
+        """Return the document in the saved state.
+
+        :param secure: with passwords.
+        :raises HvError: there is none.
+        """
+        return run(self._async.managed_save_xml(secure=secure))
+
+    def managed_save_define(self, xml: str | bytes, *, running: bool | None = None) -> None:
+        """Change the document in the saved state; what the guest sees must stay.
+
+        :param running: change whether the next start lets it run.
+        :raises HvError: there is none, or it cannot be changed so.
+        """
+        run(self._async.managed_save_define(xml, running=running))
+
+    def dump(
+        self,
+        path: str,
+        *,
+        kind: str | None = None,
+        crash: bool = False,
+        live: bool = False,
+        reset: bool = False,
+    ) -> None:
+        """Write the guest's memory into a file, readable by this user alone.
+
+        :param kind: one of :data:`DUMP_FORMATS` for a file that debuggers read; the hypervisor's
+            own format unless given.
+        :param crash: end the guest afterwards, as crashed.
+        :param live: let it run meanwhile.
+        :param reset: reset it afterwards.
+        :raises InvalidState: it does not run.
+        :raises HvError: two of the flags exclude each other.
+        :raises DriverError: that fails.
+        """
+        run(self._async.dump(path, kind=kind, crash=crash, live=live, reset=reset))
 
     def vcpu_count(
         self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False

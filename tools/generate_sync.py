@@ -15,13 +15,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "connect": ("host",),
-    "Host": ("host",),
-    "Domain": ("domain", "verbs/devices", "verbs/tuning"),
+    "Host": ("host", "verbs/saving"),
+    "Domain": ("domain", "verbs/devices", "verbs/saving", "verbs/tuning"),
     "TestControl": ("testing/control",),
     "Faults": ("testing/faults",),
     "VirtualClock": ("testing/clock",),
 }
 """What is written, and the modules whose classes make it up, bases last."""
+HALVES = {"Host": "Host", "Domain": "Handle"}
+"""How the classes of topics end that make up a class."""
 TARGET = ROOT / "hvcore" / "sync.py"
 
 DIRECT = frozenset({"uri", "name", "uuid"})
@@ -225,7 +227,7 @@ def generate() -> str:
         body.append("        self._async = wrapped")
         body += {"Host": CONTEXT, "Domain": IDENTITY}.get(name, "").rstrip().splitlines()
         body += ["", "    def __repr__(self) -> str:", "        return repr(self._async)"]
-        for part in (node, *(definition(trees[topic], "Handle") for topic in topics)):
+        for part in (node, *(definition(trees[topic], HALVES[name]) for topic in topics)):
             for child in part.body:
                 match child:
                     case ast.FunctionDef() | ast.AsyncFunctionDef() if child.name[0] != "_":

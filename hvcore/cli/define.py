@@ -54,14 +54,15 @@ def create(session: Session, file: str, *, validate: bool, paused: bool, console
 
 @click.command()
 @domain_argument
+@click.option("--managed-save", is_flag=True, help="remove its saved state, too")
 @click.pass_obj
-def undefine(session: Session, domain: str) -> None:
+def undefine(session: Session, domain: str, *, managed_save: bool) -> None:
     """Remove the definition of a domain; a running one goes on as a transient one."""
 
     async def work(host: Host, found: Domain) -> str:
         del host
         name = found.name
-        await found.undefine()
+        await found.undefine(managed_save=managed_save)
         return name
 
     name = session.on(domain, work, failing=f"Failed to undefine domain '{domain}'")

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 @domain_argument
 @click.option("--paused", is_flag=True, help="leave the CPUs stopped")
 @click.option("--console", is_flag=True, help="connect to the console after the start")
+@click.option("--force-boot", is_flag=True, help="boot, and lose the saved state")
 @click.pass_obj
-def start(session: Session, domain: str, *, paused: bool, console: bool) -> None:
-    """Start a defined domain."""
+def start(session: Session, domain: str, *, paused: bool, console: bool, force_boot: bool) -> None:
+    """Start a defined domain, with its saved state if it has one."""
 
     async def work(host: Host, found: Domain) -> str:
         del host
-        await found.start(paused=paused)
+        await found.start(paused=paused, force_boot=force_boot)
         if console:
             from hvcore.cli.console import attach  # noqa: PLC0415 - only on request
 

@@ -118,6 +118,7 @@ def dominfo(session: Session, domain: str) -> None:
             "memory": info.memory,
             "persistent": found.is_persistent,
             "autostart": found.autostart,
+            "managed_save": found.has_managed_save,
         }
 
     data = session.on(domain, work)
@@ -136,6 +137,7 @@ def dominfo(session: Session, domain: str) -> None:
         ("Used memory", f"{data['memory']} KiB"),
         ("Persistent", "yes" if data["persistent"] else "no"),
         ("Autostart", "enable" if data["autostart"] else "disable"),
+        ("Managed save", "yes" if data["managed_save"] else "no"),
     ]
     session.facts(rows, data)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import click
 
+from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import ValidationFailed
 
@@ -120,6 +121,10 @@ class Session:
 
     # -- failing -----------------------------------------------------------------------------------
 
+    def refuse(self, message: str) -> NoReturn:
+        """Print what virsh says itself before it asks anybody, and end the program with 1."""
+        self.fail(HvError(message, kind=ErrorClass.SYSTEM))
+
     def fail(self, error: HvError, *, failing: str = "", source: bytes = b"") -> NoReturn:
         """Print ``error`` with the lines of the document it means, and end the program with 1."""
         issues = error.issues if isinstance(error, ValidationFailed) else ()
@@ -203,8 +208,6 @@ def read_document(file: str, session: Session) -> bytes:
         with open(file, "rb") as stream:  # noqa: PTH123 - also takes /dev/fd/N
             return stream.read(LIMIT + 1)
     except OSError as error:
-        from hvcore.errors import ErrorClass  # noqa: PLC0415
-
         session.fail(
             HvError(f"Failed to open file '{file}': {error.strerror}", kind=ErrorClass.SYSTEM)
         )

@@ -28,6 +28,15 @@ class Verbs:
         )
 
 
+class OnHost:
+    """Base of what a host offers."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+
 class Handle:
     """Base of what a handle on a domain offers."""
 

@@ -29,7 +29,7 @@ class BareDriver(QemuDriver):
         del domain
         return Context(registry=self.registry, driver=self.name, abi_update=new)
 
-    async def plan(self, record, host):
+    async def plan(self, record, host, *, incoming=None):
         folder = self._directory.runtime(record.uuid)
         number = host.monitor(str(folder / "monitor.sock"))
         argv = "qemu-system-x86_64 -S -no-shutdown -nodefaults -no-user-config -display none"
@@ -37,6 +37,7 @@ class BareDriver(QemuDriver):
         argv += " -machine pc,accel=tcg -m 160"
         argv += f" -chardev socket,id=charmonitor,fd={number},server=on,wait=off"
         argv += " -mon chardev=charmonitor,id=monitor,mode=control"
+        argv += "" if incoming is None else f" -incoming {incoming}"
         words = shlex.split(record.live.domain.description or "")
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
         return Start(argv=[*argv.split(), *words], env=env, files={}, live=record.live)

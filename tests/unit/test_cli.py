@@ -90,7 +90,7 @@ def test_identities_and_documents(run, guest):
     assert run("domid", guest).output == "-\n"
     assert f"<name>{guest}</name>" in run("dumpxml", guest).output
     assert json.loads(run("--json", "dominfo", guest).output)["max_memory"] == 8192
-    assert "Max memory:   8192 KiB" in run("dominfo", guest).output
+    assert "Max memory:    8192 KiB" in run("dominfo", guest).output
 
 
 def test_autostart_is_marked_and_unmarked(run, guest):

@@ -47,12 +47,14 @@ from hvcore.state import write_file
 from hvcore_qemu import lifecycle
 from hvcore_qemu.config import of_root
 from hvcore_qemu.guest import Guest
-from hvcore_qemu.hotplug import Hotplug
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
+from hvcore_qemu.saving import Saving
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from collections.abc import Callable
     from collections.abc import Coroutine
 
     from hvcore.abi.table import Check
@@ -106,7 +108,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Hotplug):
+class QemuDriver(Saving):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -234,6 +236,21 @@ class QemuDriver(Hotplug):
         :raises LaunchError: it ended before its monitor answered; carries what it wrote.
         :raises DomainGone: the domain was destroyed meanwhile.
         """
+        await self.launch(record, paused=paused)
+
+    async def launch(
+        self,
+        record: Record,
+        *,
+        paused: bool,
+        incoming: Callable[[Guest], Awaitable[None]] | None = None,
+    ) -> None:
+        """Start QEMU, hand it the state it is to begin with, and let its CPUs run.
+
+        :param incoming: returns once QEMU has read the state; it boots without.
+        :raises LaunchError: it ended before its monitor answered; carries what it wrote.
+        :raises DomainGone: the domain was destroyed meanwhile.
+        """
         from hvcore_qemu import placement  # noqa: PLC0415 - only who starts needs these
         from hvcore_qemu.realhost import RealHost  # noqa: PLC0415
 
@@ -243,17 +260,23 @@ class QemuDriver(Hotplug):
         _check_wanted(record, number)
         host = RealHost(None if advice is None else advice.nodeset)
         try:
-            await self._start(record, host, advice, paused=paused)
+            await self._start(record, host, advice, paused=paused, incoming=incoming)
         finally:
             host.give_back_ports()
 
     async def _start(
-        self, record: Record, host: RealHost, advice: Advice | None, *, paused: bool
+        self,
+        record: Record,
+        host: RealHost,
+        advice: Advice | None,
+        *,
+        paused: bool,
+        incoming: Callable[[Guest], Awaitable[None]] | None,
     ) -> None:
         number = record.id
         log = Log(self._directory.log_file(record.uuid))
         try:
-            start = await self.plan(record, host)
+            start = await self.plan(record, host, incoming=None if incoming is None else "defer")
             record.live = start.live
             for path, content in start.files.items():
                 write_file(Path(path), content, durable=False)
@@ -287,6 +310,8 @@ class QemuDriver(Hotplug):
             if placed:
                 threads = await self.threads(guest)
                 await asyncio.to_thread(placement.place, domain, threads)
+            if incoming is not None:
+                await incoming(guest)
             if not paused:
                 await guest.monitor.execute("cont")
         except BaseException as error:
@@ -296,9 +321,10 @@ class QemuDriver(Hotplug):
             raise
         self._watch(record, guest)
 
-    async def plan(self, record: Record, host: RealHost) -> Start:
+    async def plan(self, record: Record, host: RealHost, *, incoming: str | None = None) -> Start:
         """Make the definition of ``record`` ready and return what to start.
 
+        :param incoming: the URI to receive a migration from, or ``defer``.
         :raises ValidationFailed: it cannot be expressed for this QEMU.
         """
         from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
@@ -312,8 +338,9 @@ class QemuDriver(Hotplug):
         folder = self._directory.runtime(record.uuid)
         # What is bound for the domain lives and goes with its own directory.
         config = attrs.evolve(self.config, channel_target_dir=str(folder))
+        placed_for = record.live.placed_for
         plan = await self._lowered(
-            domain, host, config, str(folder), placed_for=record.live.placed_for
+            domain, host, config, str(folder), incoming=incoming, placed_for=placed_for
         )
         return Start(
             argv=plan.argv,
@@ -335,6 +362,7 @@ class QemuDriver(Hotplug):
         config: QemuConfig,
         folder: str | None = None,
         *,
+        incoming: str | None = None,
         placed_for: QemuCapabilities | None,
     ) -> QemuPlan:
         """Complete ``domain`` for a start and return the plan of its command line."""
@@ -342,7 +370,9 @@ class QemuDriver(Hotplug):
 
         ctx = await self.context(domain)
         ctx.config = config
-        return plan_start(domain, ctx, host, domain_dir=folder, placed_for=placed_for)
+        return plan_start(
+            domain, ctx, host, domain_dir=folder, incoming=incoming, placed_for=placed_for
+        )
 
     async def _greet(self, record: Record, guest: Guest, launch: Launch) -> None:
         """Connect to the monitor of a QEMU that was just started, unless it ends first."""

@@ -13,7 +13,6 @@ from typing import Final
 import attrs
 
 from hvcore import events
-from hvcore.driver import Driver
 from hvcore.driver import Info
 from hvcore.errors import ErrorClass
 from hvcore.errors import UnknownUri
@@ -37,6 +36,7 @@ from hvcore.uri import unknown_parameter
 from hvcore_test import aliases
 from hvcore_test import hotplug
 from hvcore_test.monitor import Machine
+from hvcore_test.saving import Saving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Driver):
+class TestDriver(Saving):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests
