@@ -12,6 +12,7 @@ import stat
 import pytest
 
 from hvcore import connect
+from hvcore import events
 from hvcore.errors import DriverError
 from hvcore.errors import LaunchError
 from hvcore.lifecycle import PausedReason
@@ -148,9 +149,9 @@ async def test_a_file_cut_short_starts_nothing(host, domain, tmp_path):
 async def test_destroying_what_is_being_saved_ends_the_save(domain, tmp_path, monkeypatch):
     path = tmp_path / "vm.save"
     monkeypatch.setattr(saving, "UNLIMITED", 4096)
+    stream = domain._engine.hub.stream([events.Suspended])
     work = asyncio.create_task(domain.save(str(path)))
-    while (await domain.state())[0] is State.RUNNING or not path.exists():
-        await asyncio.sleep(0.005)
+    await stream.get()
     await domain.destroy()
     with pytest.raises(DriverError):
         await work

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -41,6 +40,10 @@ async def domain(host):
     return found
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def drain(stream):
     out = []
     while (item := stream.get_nowait()) is not None:
@@ -53,7 +56,7 @@ async def test_a_saved_guest_comes_back(host, domain, tmp_path):
     stream = host.events()
     await domain.save(path)
     assert await domain.state() == (State.SHUTOFF, ShutoffReason.SAVED)
-    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+    assert mode(tmp_path / "vm.save") == 0o600
     found = await host.restore(path)
     assert found == domain
     assert await domain.state() == (State.RUNNING, RunningReason.RESTORED)
@@ -237,7 +240,7 @@ async def test_dumps(host, domain, tmp_path):
     stream = host.events()
     await domain.dump(str(path))
     assert path.read_bytes() == b"TestGuestMagic\0"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert mode(path) == 0o600
     assert await domain.state() == (State.RUNNING, RunningReason.UNPAUSED)
     await domain.dump(str(path), live=True)
     await domain.dump(str(path), reset=True)
