@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 
+from hvcore.state import process_start
 from hvcore_qemu.capsxml import read
 
 MEASURE = "11.3."  # the release whose behaviour is the measure
+
+
+@pytest.fixture
+def uri(qemu, tmp_path):
+    """Return a connection with a state directory of its own; what runs there ends with the test."""
+    found = f"qemu:///embed?root={tmp_path}/root"
+    yield found
+    for status in tmp_path.glob("root/run/*/status.json"):
+        pid = json.loads(status.read_text())["pid"]
+        if pid is not None and process_start(pid) is not None:
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
-import signal
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -16,7 +15,6 @@ from hvcore import connect
 from hvcore import events
 from hvcore.errors import HvError
 from hvcore.errors import MonitorError
-from hvcore.state import process_start
 
 pytestmark = pytest.mark.qemu
 
@@ -25,16 +23,6 @@ NIC = (
     "<interface type='user'><mac address='52:54:00:00:00:0{0}'/><model type='virtio'/>"
     "<alias name='ua-nic{0}'/></interface>"
 )
-
-
-@pytest.fixture
-def uri(qemu, tmp_path):
-    found = f"qemu:///embed?root={tmp_path}/root"
-    yield found
-    for status in tmp_path.glob("root/run/*/status.json"):
-        pid = json.loads(status.read_text())["pid"]
-        if pid is not None and process_start(pid) is not None:
-            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -441,7 +429,7 @@ def test_hv_attaches_and_detaches(uri, image, tmp_path, hv):
 @pytest.fixture
 def hv(uri):
     def run(*words):
-        argv = ["hv", "-c", uri, *map(str, words)]
+        argv = [sys.executable, "-m", "hvcore.cli", "-c", uri, *map(str, words)]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
     return run

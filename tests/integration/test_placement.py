@@ -22,7 +22,6 @@ from hvcore.errors import MonitorError
 from hvcore.errors import Unsupported
 from hvcore.errors import ValidationFailed
 from hvcore.model.types import NodeSet
-from hvcore.state import process_start
 
 pytestmark = [
     pytest.mark.qemu,
@@ -50,16 +49,6 @@ PINNED = xml(
     "<numatune><memory mode='restrictive' nodeset='0'/></numatune>",
     vcpu="<vcpu cpuset='0' current='2'>4</vcpu>",
 )
-
-
-@pytest.fixture
-def uri(qemu, tmp_path):
-    found = f"qemu:///embed?root={tmp_path}/root"
-    yield found
-    for status in tmp_path.glob("root/run/*/status.json"):
-        pid = json.loads(status.read_text())["pid"]
-        if pid is not None and process_start(pid) is not None:
-            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

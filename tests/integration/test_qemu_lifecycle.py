@@ -40,16 +40,6 @@ def xml(name="vm", uuid=UUID, extra=""):
 
 
 @pytest.fixture
-def uri(qemu, tmp_path):
-    found = f"qemu:///embed?root={tmp_path}/root"
-    yield found
-    for status in tmp_path.glob("root/run/*/status.json"):
-        pid = json.loads(status.read_text())["pid"]
-        if pid is not None and process_start(pid) is not None:
-            os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
 async def host(uri):
     async with await connect(uri, registry=registry()) as found:
         yield found
