@@ -88,9 +88,12 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 # -- the contract of drivers --------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def driver_registry() -> Registry:
-    """Return the drivers and plugins that the contract suite uses: all that is installed."""
+    """Return the drivers and plugins that the contract suite uses: all that is installed.
+
+    One for all tests, since each compiles the parsers of its own.
+    """
     return Registry.default()
 
 

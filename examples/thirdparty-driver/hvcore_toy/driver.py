@@ -74,11 +74,13 @@ class Process:
     """A running domain's process.
 
     :param handle: its pidfd, readable once it ended.
+    :param asked: it was asked to end, so a signal that ends it is no crash.
     :param ended: set when that was noticed.
     """
 
     pid: int
     handle: int
+    asked: bool = False
     ended: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def signal(self, number: signal.Signals) -> None:
@@ -118,7 +120,7 @@ class ToyDriver(Driver):
         asyncio.get_running_loop().remove_reader(process.handle)
         try:
             found = os.waitid(os.P_PIDFD, process.handle, os.WEXITED | os.WNOHANG)
-            crashed = found is not None and found.si_code != os.CLD_EXITED
+            crashed = found is not None and found.si_code != os.CLD_EXITED and not process.asked
         except ChildProcessError:
             # Started by an earlier program: only its parent learns how it ended.
             crashed = False
@@ -169,6 +171,7 @@ class ToyDriver(Driver):
 
     async def shutdown(self, record: Record) -> None:
         """Ask the process to end."""
+        record.runtime.asked = True
         record.runtime.signal(signal.SIGTERM)
 
     async def suspend(self, record: Record) -> None:
