@@ -20,7 +20,9 @@ from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
 from hvcore.verbs.devices import DeviceHandle
+from hvcore.verbs.resizing import ResizingHandle
 from hvcore.verbs.saving import SavingHandle
+from hvcore.verbs.statistics import StatisticsHandle
 from hvcore.verbs.tuning import TuningHandle
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class DomainInfo:
     cpu_time: int
 
 
-class Domain(DeviceHandle, SavingHandle, TuningHandle):
+class Domain(DeviceHandle, ResizingHandle, SavingHandle, StatisticsHandle, TuningHandle):
     """A handle on one domain of a host."""
 
     __slots__ = ()

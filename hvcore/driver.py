@@ -28,7 +28,9 @@ from hvcore.lifecycle import state_of
 from hvcore.operations import Op
 from hvcore.uri import unknown_parameter
 from hvcore.verbs.devices import DeviceVerbs
+from hvcore.verbs.resizing import ResizingVerbs
 from hvcore.verbs.saving import SavingVerbs
+from hvcore.verbs.statistics import StatisticsVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ class Setup:
     directory: StateDirectory | None = None
 
 
-class Driver(DeviceVerbs, SavingVerbs, TuningVerbs, abc.ABC):
+class Driver(DeviceVerbs, ResizingVerbs, SavingVerbs, StatisticsVerbs, TuningVerbs, abc.ABC):
     """Base of all drivers. Override the verbs you have; the rest refuses by itself.
 
     All coroutines run in one event loop. A verb is called while the engine holds the job it

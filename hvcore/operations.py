@@ -29,6 +29,11 @@ class Op(enum.Enum):
     ATTACH_DEVICE = ("attach_device", "virDomainAttachDeviceFlags")
     DETACH_DEVICE = ("detach_device", "virDomainDetachDeviceFlags")
     UPDATE_DEVICE = ("update_device", "virDomainUpdateDeviceFlags")
+    SET_MEMORY = ("set_memory", "virDomainSetMemoryFlags")
+    RESIZE_DISK = ("resize_disk", "virDomainBlockResize")
+    INJECT_NMI = ("inject_nmi", "virDomainInjectNMI")
+    BLOCK_STATS = ("block_stats", "virDomainBlockStats")
+    INTERFACE_STATS = ("interface_stats", "virDomainInterfaceStats")
     DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
 
     SAVE = ("save", "virDomainSave")

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from hvcore.testing.injection import Injected
     from hvcore.testing.injection import Plan
     from hvcore.testing.injection import Unplugging
+    from hvcore.verbs.statistics import BlockStats
+    from hvcore.verbs.statistics import InterfaceStats
     from hvcore.verbs.tuning import CpuSet
     from hvcore.verbs.tuning import NumaParameters
 
@@ -540,6 +542,35 @@ class Domain:
         """
         run(self._async.update_device(xml, live=live, config=config, force=force))
 
+    def set_memory(
+        self, size: int, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Change how much of its memory the guest has.
+
+        :param size: KiB, at most what the definition says.
+        :param live: of what runs.
+        :param config: of the next start.
+        :raises HvError: it is more than there is, or nothing can take memory from the guest.
+        """
+        run(self._async.set_memory(size, live=live, config=config))
+
+    def resize_disk(self, disk: str, size: int) -> None:
+        """Change the size of a disk while the guest runs.
+
+        :param disk: its target, such as ``vda``, or the path of its image.
+        :param size: bytes.
+        :raises InvalidState: the domain does not run.
+        :raises HvError: there is no such disk, or it cannot be resized.
+        """
+        run(self._async.resize_disk(disk, size))
+
+    def inject_nmi(self) -> None:
+        """Send the guest a non-maskable interrupt, by which many can be made to dump themselves.
+
+        :raises InvalidState: the domain does not run.
+        """
+        run(self._async.inject_nmi())
+
     def save(
         self, path: str, *, xml: str | bytes | None = None, running: bool | None = None
     ) -> None:
@@ -610,6 +641,24 @@ class Domain:
         :raises DriverError: that fails.
         """
         run(self._async.dump(path, kind=kind, crash=crash, live=live, reset=reset))
+
+    def block_stats(self, disk: str) -> BlockStats:
+        """Return what a disk has done so far.
+
+        :param disk: its target, such as ``vda``, or the path of its image.
+        :raises InvalidState: the domain does not run.
+        :raises HvError: there is no such disk, or it is not counted.
+        """
+        return run(self._async.block_stats(disk))
+
+    def interface_stats(self, interface: str) -> InterfaceStats:
+        """Return what an interface has done so far.
+
+        :param interface: its target on the host, its MAC address, or its alias.
+        :raises InvalidState: the domain does not run.
+        :raises HvError: there is no such interface, or it is not counted.
+        """
+        return run(self._async.interface_stats(interface))
 
     def vcpu_count(
         self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False

@@ -16,7 +16,14 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {
     "connect": ("host",),
     "Host": ("host", "verbs/saving"),
-    "Domain": ("domain", "verbs/devices", "verbs/saving", "verbs/tuning"),
+    "Domain": (
+        "domain",
+        "verbs/devices",
+        "verbs/resizing",
+        "verbs/saving",
+        "verbs/statistics",
+        "verbs/tuning",
+    ),
     "TestControl": ("testing/control",),
     "Faults": ("testing/faults",),
     "VirtualClock": ("testing/clock",),

@@ -41,7 +41,7 @@ from hvcore_ch.guest import Guest
 from hvcore_ch.lifecycle import Course
 from hvcore_ch.lifecycle import Effect
 from hvcore_ch.lifecycle import Next
-from hvcore_ch.tuning import Tuning
+from hvcore_ch.resizing import Resizing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -74,7 +74,7 @@ _FRESH: Final = 1.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
-class ChDriver(Tuning):
+class ChDriver(Resizing):
     """Domains that are cloud-hypervisor processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ch",)

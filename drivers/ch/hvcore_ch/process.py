@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SOCKET: Final = "api.sock"
 EVENTS: Final = "events"
 
-_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "HVCORE_FAKE_CH_FAULTS", "RUST_BACKTRACE")
+_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL")
 FAREWELL: Final = 10.0
 """Seconds for a process to end its guest in order; libvirt's figure."""
 

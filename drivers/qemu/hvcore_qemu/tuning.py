@@ -148,6 +148,26 @@ class Tuning(Driver):
             await asyncio.to_thread(guest.placement.move_memory, threads, nodes)
         tuning.set_numatune(live, mode, nodes)
 
+    async def set_memory(self, record: Record, live: Domain, size: int) -> None:
+        """Tell the balloon how much the guest is to have.
+
+        :raises InvalidState: there is no balloon.
+        """
+        guest: Guest = record.runtime
+        if all(balloon.model == "none" for balloon in live.devices.memballoons):
+            raise InvalidState(
+                "Unable to change memory of active domain without the balloon device and guest OS "
+                "balloon driver",
+                domain=record.name,
+            )
+        await guest.monitor.execute("balloon", {"value": size * 1024})
+        live.current_memory = size
+
+    async def inject_nmi(self, record: Record) -> None:
+        """Send the guest a non-maskable interrupt."""
+        guest: Guest = record.runtime
+        await guest.monitor.execute("inject-nmi")
+
     # -- virtual CPUs -------------------------------------------------------------------
 
     async def set_vcpus(self, record: Record, live: Domain, count: int) -> None:

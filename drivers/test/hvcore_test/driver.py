@@ -212,6 +212,15 @@ class TestDriver(Saving):
         tuning.choose_vcpus(live, vcpus, enabled=enabled)
         record.runtime.set_vcpus(online_vcpus(live))
 
+    async def set_memory(self, record: Record, live: Domain, size: int) -> None:
+        """Let the guest have the memory; it never keeps what is to go."""
+        live.current_memory = size
+        record.runtime.set_memory(size)
+
+    async def inject_nmi(self, record: Record) -> None:
+        """Remember the interrupt."""
+        record.runtime.nmi()
+
     async def pin_vcpu(self, record: Record, live: Domain, vcpu: int, cpus: NodeSet) -> None:
         """Remember the pin."""
         del record

@@ -80,6 +80,15 @@ class Machine:
         self.vcpus = count
         self.history.append(f"vcpus {count}")
 
+    def set_memory(self, size: int) -> None:
+        """Have ``size`` KiB of memory."""
+        self.memory = size
+        self.history.append(f"memory {size}")
+
+    def nmi(self) -> None:
+        """Get a non-maskable interrupt, which this guest ignores."""
+        self.history.append("nmi")
+
     def _become(self, power: Power, told: str) -> None:
         self._used = self.cpu_time
         self.power = power

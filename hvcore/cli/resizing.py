@@ -1,0 +1,86 @@
+"""Verbs that change the size of memory and disks, and the one for a guest that hangs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
+import click
+
+from hvcore.cli.session import domain_argument
+from hvcore.cli.tuning import scope
+from hvcore.cli.tuning import scope_options
+
+if TYPE_CHECKING:
+    from hvcore.cli.session import Session
+    from hvcore.domain import Domain
+    from hvcore.host import Host
+
+
+class Size(click.ParamType[int]):
+    """A size as virsh takes it: a number with a unit, KiB without one; bytes when read."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        from hvcore.xml.codecs import unit_factor  # noqa: PLC0415 - only for verbs with a size
+
+        text = str(value).strip()
+        digits = text.rstrip("".join(set(text) - set("0123456789")))
+        unit = text[len(digits) :] or "KiB"
+        try:
+            return int(digits) * unit_factor(unit)
+        except ValueError:
+            self.fail(
+                f"Scaled numeric value '{text}' for <size> option is malformed or out of range",
+                param,
+                ctx,
+            )
+
+
+@click.command()
+@domain_argument
+@click.argument("size", type=Size())
+@scope_options
+@click.pass_obj
+def setmem(session: Session, /, domain: str, size: int, **options: Any) -> None:
+    """Change how much of its memory a guest has."""
+    where = scope(options)
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.set_memory(-(-size // 1024), **where)
+
+    session.on(domain, work)
+    session.done("")
+
+
+@click.command()
+@domain_argument
+@click.argument("disk")
+@click.argument("size", type=Size())
+@click.pass_obj
+def blockresize(session: Session, /, domain: str, disk: str, size: int) -> None:
+    """Change the size of a disk while the guest runs."""
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.resize_disk(disk, size)
+
+    session.on(domain, work)
+    session.done(f"Block device '{disk}' is resized")
+
+
+@click.command()
+@domain_argument
+@click.pass_obj
+def inject_nmi(session: Session, /, domain: str) -> None:
+    """Send the guest a non-maskable interrupt."""
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.inject_nmi()
+
+    session.on(domain, work)
+    session.done("")
