@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import shlex
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -33,7 +31,6 @@ from hvcore.errors import HvError
 from hvcore.errors import LaunchError
 from hvcore.errors import MonitorError
 from hvcore.errors import MonitorLost
-from hvcore.errors import ProbeError
 from hvcore.errors import UnknownUri
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import PausedReason
@@ -46,6 +43,7 @@ from hvcore.process import Process
 from hvcore.state import write_file
 from hvcore_qemu import lifecycle
 from hvcore_qemu.config import of_root
+from hvcore_qemu.emulators import Emulators
 from hvcore_qemu.guest import Guest
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from hvcore.abi.table import Check
-    from hvcore.domaincaps import DomainCapabilities
     from hvcore.driver import Record
     from hvcore.driver import Setup
     from hvcore.model.domain import Domain
@@ -88,9 +85,6 @@ _DRAIN: Final = 1.0
 _FAREWELL: Final = 2.0
 """Seconds for a QEMU to take note that its manager leaves."""
 
-_FRESH: Final = 1.0
-"""Seconds for which an emulator is not looked at again: a definition and its start are one look."""
-
 _DEPARTURES: Final = {"DEVICE_DELETED": True, "DEVICE_UNPLUG_GUEST_ERROR": False}
 """Events that tell how the unplugging of a device ended, and whether it is gone."""
 
@@ -108,7 +102,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Saving):
+class QemuDriver(Emulators, Saving):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -119,8 +113,6 @@ class QemuDriver(Saving):
         self.config = of_root(self._directory)
         self._guests: dict[Record, Guest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._caps: dict[str, tuple[float, QemuCapabilities]] = {}
-        self._programs: dict[str, tuple[float, str | None]] = {}
         self._pipeline: Pipeline | None = None
 
     @classmethod
@@ -165,7 +157,7 @@ class QemuDriver(Saving):
             host=self.host(),
             config=self.config,
             abi_update=new,
-            find_program=self._find_program,
+            find_program=self.find_program,
         )
 
     def migratable(self, domain: Domain, record: Record | None = None) -> None:
@@ -187,46 +179,6 @@ class QemuDriver(Saving):
         from hvcore_qemu.migratable import ABI_CHECKS  # noqa: PLC0415 - as above
 
         return ABI_CHECKS
-
-    async def qemu_capabilities(self, domain: Domain) -> QemuCapabilities:
-        """Return what the emulator of a document can do.
-
-        :raises ProbeError: it cannot be asked.
-        :raises HvError: the document names none, and the host has none that would do.
-        """
-        binary = domain.devices.emulator
-        if not binary:
-            from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - as above
-
-            host = self.host().arch
-            arch = (domain.os.arch if domain.os is not None else None) or host
-            binary = default_emulator(host, arch, self._find_program)
-            if binary is None:
-                raise HvError(
-                    f"could not find capabilities for arch={arch} ", kind=ErrorClass.INVALID_ARG
-                )
-        return await self._probed(binary)
-
-    def _find_program(self, name: str) -> str | None:
-        """Return the path of a program; asked several times for each document."""
-        now = time.monotonic()
-        checked, path = self._programs.get(name, (0.0, None))
-        if path is None or now - checked > _FRESH:
-            path = shutil.which(name)
-            self._programs[name] = (now, path)
-        return path
-
-    async def _probed(self, binary: str) -> QemuCapabilities:
-        from hvcore_qemu import probe  # noqa: PLC0415 - imports nothing heavy unless it must ask
-
-        now = asyncio.get_running_loop().time()
-        checked, caps = self._caps.get(binary, (0.0, None))
-        if caps is None or now - checked > _FRESH:
-            cache = probe.cache_at(self._directory.cache, participants=self.registry.probers())
-            extend = functools.partial(self.registry.probed, self.name, binary)
-            caps = await probe.probe_binary(binary, cache=cache, extend=extend)
-            self._caps[binary] = (now, caps)
-        return caps
 
     # -- starting -----------------------------------------------------------------------
 
@@ -722,74 +674,6 @@ class QemuDriver(Saving):
         )
         words = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
         return " ".join([*words, *map(shlex.quote, plan.argv)]) + "\n"
-
-    async def version(self) -> int:
-        """Return the version of the QEMU for guests of the host's own architecture.
-
-        :raises ProbeError: there is none.
-        """
-        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - see qemu_capabilities
-
-        arch = self.host().arch
-        binary = default_emulator(arch, arch, shutil.which)
-        if binary is None:
-            raise ProbeError(f"Cannot find suitable emulator for {arch}")
-        return (await self._probed(binary)).version
-
-    async def capabilities(self) -> str:
-        """Return the host and the guests that its QEMUs can run."""
-        from hvcore_qemu.guests import ARCHES  # noqa: PLC0415 - see qemu_capabilities
-        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415
-        from hvcore_qemu.guests import guest_archs  # noqa: PLC0415
-
-        host = self.host()
-        known: dict[str, QemuCapabilities] = {}
-        for arch in ARCHES:
-            binary = default_emulator(host.arch, arch, shutil.which)
-            if binary is not None and binary not in known:
-                try:
-                    known[binary] = await self._probed(binary)
-                except ProbeError as error:
-                    # One broken emulator must not hide the others.
-                    _log.warning("%s", error)
-        return host.to_xml(
-            guest_archs(host.arch, shutil.which, known.get),
-            migration="live",
-            transports=("tcp", "rdma"),
-        )
-
-    async def domain_capabilities(
-        self,
-        *,
-        emulator: str | None,
-        arch: str | None,
-        machine: str | None,
-        virt_type: str | None,
-        disable_deprecated: bool,
-    ) -> DomainCapabilities:
-        """Return what guests of one kind can have.
-
-        :raises HvError: no emulator has such guests.
-        :raises ProbeError: the emulator cannot be asked.
-        """
-        from hvcore_qemu import domaincaps  # noqa: PLC0415 - see pipeline
-        from hvcore_qemu.guests import default_emulator  # noqa: PLC0415 - see qemu_capabilities
-
-        domaincaps.check_names(virt_type=virt_type, arch=arch)
-        host = self.host()
-        wanted = arch or host.arch
-        binary = emulator or default_emulator(host.arch, wanted, shutil.which)
-        if binary is None:
-            raise HvError(
-                f"unable to find any emulator to serve '{wanted}' architecture",
-                kind=ErrorClass.CONFIG_UNSUPPORTED,
-            )
-        caps = await self._probed(binary)
-        guest = domaincaps.choose(caps, arch=wanted, virt_type=virt_type, machine=machine)
-        # Nobody would start an emulator of TPMs.
-        config = attrs.evolve(self.config, swtpm_versions=())
-        found = domaincaps.describe(caps, guest, host=host, config=config, exists=os.path.exists)
-        return domaincaps.without_deprecated(found, caps) if disable_deprecated else found
 
 
 def _course(record: Record) -> Course:
