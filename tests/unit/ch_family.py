@@ -13,6 +13,7 @@ from hvcore_ch.launch import pipeline
 from hvcore_ch.launch import plan_start
 
 FOLDER = "/run/guest"
+STATES = "/var/lib/states/guest"
 
 _DOMAIN = """\
 <domain type='kvm'>
@@ -58,7 +59,7 @@ class Lab:
         """Return the plan of a document; raises what refuses it."""
         ctx = self.context(**how)
         definition = self.pipeline.define(xml, ctx)
-        return plan_start(definition.clone(), ctx, FOLDER)
+        return plan_start(definition.clone(), ctx, FOLDER, STATES)
 
     def config(self, devices="", *, more="", os=_KERNEL, **how):
         """Return the VmConfig of a guest with these devices."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from pathlib import Path
 
 import hvcore
 from hvcore.state import process_start
@@ -77,3 +79,13 @@ async def gone(pid):
         return process_start(pid) is None
 
     await eventually(ended)
+
+
+def processes(lab):
+    """Return the processes that were started from the lab's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(lab.folder).encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +19,7 @@ from hvcore.state import process_start
 from tests.unit.ch_lab import Lab
 from tests.unit.ch_lab import eventually
 from tests.unit.ch_lab import gone
+from tests.unit.ch_lab import processes
 from tests.unit.ch_lab import until
 
 
@@ -250,16 +249,6 @@ async def test_a_start_that_fails_leaves_nothing(lab, fault, error, words):
         lab.faults()
         await domain.start()
         await domain.destroy()
-
-
-def processes(lab):
-    """Return the processes that were started from the lab's folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if str(lab.folder).encode() in (process / "cmdline").read_bytes():
-                found.append(process.name)
-    return found
 
 
 async def test_a_refusal_says_what_was_sent_and_received(lab):

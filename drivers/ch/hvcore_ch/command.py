@@ -177,6 +177,7 @@ class Command:
 
     :ivar domain: the live definition, with aliases.
     :ivar folder: the domain's private directory, for sockets.
+    :ivar states: the directory for what is saved.
     """
 
     def __init__(
@@ -185,13 +186,13 @@ class Command:
         caps: ChCapabilities,
         config: ChConfig,
         registry: Registry,
-        folder: str,
+        folders: tuple[str, str],
     ) -> None:
         self.domain = domain
         self.caps = caps
         self.config = config
         self.registry = registry
-        self.folder = folder
+        self.folder, self.states = folders
         self.plan = ChPlan()
         self._current = self.plan.section("payload")
 
@@ -257,12 +258,16 @@ def _json(value: Any) -> str:
 
 
 def build(
-    domain: Domain, caps: ChCapabilities, config: ChConfig, registry: Registry, folder: str
+    domain: Domain,
+    caps: ChCapabilities,
+    config: ChConfig,
+    registry: Registry,
+    folders: tuple[str, str],
 ) -> ChPlan:
     """Return the plan that starts ``domain``.
 
-    :param domain: the live definition after :func:`hvcore_ch.prepare.prepare`.
-    :param folder: the domain's private directory.
+    :param domain: the live definition with aliases.
+    :param folders: the domain's private directory, and the one for what is saved.
     :raises ValidationFailed: when the definition cannot be expressed for this binary.
     """
-    return Command(domain, caps, config, registry, folder).build()
+    return Command(domain, caps, config, registry, folders).build()

@@ -35,15 +35,18 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
+from hvcore.state import make_directory
 from hvcore_ch import lifecycle
 from hvcore_ch.config import of_root
 from hvcore_ch.guest import Guest
 from hvcore_ch.lifecycle import Course
 from hvcore_ch.lifecycle import Effect
 from hvcore_ch.lifecycle import Next
-from hvcore_ch.resizing import Resizing
+from hvcore_ch.saving import Saving
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from collections.abc import Callable
     from collections.abc import Coroutine
 
     from hvcore.driver import Record
@@ -74,7 +77,7 @@ _FRESH: Final = 1.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
-class ChDriver(Resizing):
+class ChDriver(Saving):
     """Domains that are cloud-hypervisor processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ch",)
@@ -158,15 +161,16 @@ class ChDriver(Resizing):
             self._caps[binary] = (now, caps)
         return caps
 
-    async def plan(self, domain: Domain, folder: str) -> ChPlan:
+    async def plan(self, domain: Domain, folder: str, states: str) -> ChPlan:
         """Complete ``domain`` for a start and return what would be asked for.
 
         :param folder: the domain's private directory.
+        :param states: the directory for what is saved.
         :raises ValidationFailed: it cannot be expressed for its binary.
         """
         from hvcore_ch.launch import plan_start  # noqa: PLC0415 - see pipeline
 
-        return plan_start(domain, await self.context(domain), folder)
+        return plan_start(domain, await self.context(domain), folder, states)
 
     # -- starting -----------------------------------------------------------------------
 
@@ -179,47 +183,66 @@ class ChDriver(Resizing):
         :raises MonitorError: a part of the configuration was refused.
         :raises DomainGone: the domain was destroyed meanwhile.
         """
+        assert record.live is not None
+        domain = record.live.clone()
+        domain.id = record.id
+
+        async def bring(guest: Guest, plan: ChPlan, taps: Taps) -> dict[str, Any]:
+            monitor = guest.vmm.monitor
+            info = await monitor.run(lifecycle.start(plan, taps.fds, paused=paused))
+            if not paused:
+                # A guest may be done before it is asked; whoever waits for its end tells of it.
+                with contextlib.suppress(MonitorError, MonitorLost):
+                    info = await monitor.call("vm.info")
+            return info
+
+        await self.launch(record, domain, bring)
+
+    async def launch(
+        self,
+        record: Record,
+        domain: Domain,
+        bring: Callable[[Guest, ChPlan, Taps], Awaitable[dict[str, Any]]],
+    ) -> None:
+        """Start a process, bring a VM to life in it, and follow it.
+
+        :param domain: becomes the live definition.
+        :param bring: makes the VM and returns what vm.info tells.
+        :raises LaunchError: it ended before it was done; carries what it wrote.
+        :raises DomainGone: the domain was destroyed meanwhile.
+        """
         from hvcore_ch.resources import Taps  # noqa: PLC0415 - only who starts needs it
 
-        assert record.live is not None
-        number = record.id  # from here on it may be destroyed
-        domain = record.live.clone()
-        domain.id = number
+        number, states = record.id, self.states(record)
         folder = self._directory.runtime(record.uuid)
-        plan = await self.plan(domain, str(folder))
+        plan = await self.plan(domain, str(folder), str(states))
+        make_directory(states)
         taps = Taps()
         try:
             await asyncio.to_thread(taps.open, [call.tap for call in plan.calls])
-            _check_wanted(record, number)
-            await self._start(record, domain, plan, taps, paused=paused)
+            guest = await self._spawn(record, domain)
+            try:
+                _check_wanted(record, number)
+                record.data = {**record.data, "landlock": plan.allowed}
+                self._note(record, guest)
+                await guest.vmm.call_or_exit("vmm.ping", deadline=CONNECT_DEADLINE)
+                info = await bring(guest, plan, taps)
+                _check_wanted(record, number)
+                self._settle(record, domain, info, taps.names)
+            except BaseException as error:
+                await self._abort(record, guest)
+                if isinstance(error, MonitorLost) and record.id == number:
+                    raise _exited(guest) from error
+                raise
+        except BaseException:
+            self.forget_states(record)
+            raise
         finally:
             # cloud-hypervisor has copies of its own; a tap goes with the last of them.
             taps.close()
-
-    async def _start(
-        self, record: Record, domain: Domain, plan: ChPlan, taps: Taps, *, paused: bool
-    ) -> None:
-        number = record.id
-        guest = await self._launch(record, domain)
-        record.data = {**record.data, "landlock": plan.allowed}
-        try:
-            _check_wanted(record, number)
-            self._note(record, guest)
-            await guest.vmm.call_or_exit("vmm.ping", deadline=CONNECT_DEADLINE)
-            steps = lifecycle.start(plan, taps.fds, paused=paused)
-            info = await guest.vmm.monitor.run(steps)
-            _check_wanted(record, number)
-            self._settle(record, domain, info, taps.names)
-            if not paused:
-                await self._find_devices(record, guest)
-        except BaseException as error:
-            await self._abort(record, guest)
-            if isinstance(error, MonitorLost) and record.id == number:
-                raise _exited(guest) from error
-            raise
         self._watch(record, guest)
 
-    async def _launch(self, record: Record, domain: Domain) -> Guest:
+    async def _spawn(self, record: Record, domain: Domain) -> Guest:
         """Start the process of a domain, without a VM so far."""
         from hvcore.process import Log  # noqa: PLC0415 - only who starts needs these
         from hvcore.rules.placement import emulator_cpus  # noqa: PLC0415
@@ -309,6 +332,7 @@ class ChDriver(Resizing):
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
         await guest.vmm.process.wait()
+        self.forget_states(record)
         # Its last words: a shutdown is told from a crash by them.
         self._unwatch(guest)
         self._read_events(record, guest)
@@ -405,6 +429,7 @@ class ChDriver(Resizing):
         if status.alive() and status.pid is not None and status.start is not None:
             process = Process.attach(status.pid, status.start)
         if process is None:
+            self.forget_states(record)
             await self._finish_off(record, status, folder)
             return
         monitor = Monitor(record.name, folder / SOCKET)
@@ -419,6 +444,7 @@ class ChDriver(Resizing):
             # What cannot be managed must not run beside a second start.
             _log.warning("%s", error)
             await self._abort(record, guest)
+            self.forget_states(record)
             self._lost(record, failed=_starting(record))
             return
         self._watch(record, guest)
@@ -463,7 +489,7 @@ class ChDriver(Resizing):
 
     # -- verbs --------------------------------------------------------------------------
 
-    async def _tell(self, guest: Guest, event: str, endpoint: str, body: Any = None) -> Any:
+    async def tell(self, guest: Guest, event: str, endpoint: str, body: Any = None) -> Any:
         """Ask for something and wait until the event that tells of it was handled."""
         with guest.expecting(event) as seen:
             found = await guest.vmm.monitor.call(endpoint, body)
@@ -481,6 +507,7 @@ class ChDriver(Resizing):
             return
         guest.course.ending = True
         await guest.vmm.end(force=not graceful)
+        self.forget_states(record)
         self._remark(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
 
     async def shutdown(self, record: Record) -> None:
@@ -495,13 +522,13 @@ class ChDriver(Resizing):
     async def reset(self, record: Record) -> None:
         """End the VM and start the guest afresh."""
         guest: Guest = record.runtime
-        await self._tell(guest, "rebooted", "vm.reboot")
+        await self.tell(guest, "rebooted", "vm.reboot")
 
     async def suspend(self, record: Record) -> None:
         """Stop the CPUs."""
         guest: Guest = record.runtime
         guest.course.pausing = PausedReason.USER
-        await self._tell(guest, "paused", "vm.pause")
+        await self.tell(guest, "paused", "vm.pause")
 
     async def resume(self, record: Record) -> None:
         """Let the CPUs run; of a VM that was only made, for the first time."""
@@ -509,11 +536,11 @@ class ChDriver(Resizing):
         guest.course.resuming = RunningReason.UNPAUSED
         info = await guest.vmm.monitor.call("vm.info")
         if _state_in(info) == "Created":
-            await self._tell(guest, "booted", "vm.boot")
+            await self.tell(guest, "booted", "vm.boot")
             await self._find_devices(record, guest)
             self.reports.save(record)
         else:
-            await self._tell(guest, "resumed", "vm.resume")
+            await self.tell(guest, "resumed", "vm.resume")
 
     async def info(self, record: Record) -> Info:
         """Return the memory without the balloon, and the process's CPU time."""
@@ -545,7 +572,8 @@ class ChDriver(Resizing):
     async def lower(self, definition: Definition) -> str:
         """Return the VmConfig as JSON, and the requests that come after it."""
         folder = str(self._directory.sockets / definition.uuid)
-        plan = await self.plan(definition.domain, folder)
+        states = str(self._directory.config / "states" / definition.uuid)
+        plan = await self.plan(definition.domain, folder, states)
         calls = "".join("\n".join(call.lines()) + "\n" for call in plan.calls)
         return json.dumps(plan.config, indent=2) + "\n" + calls
 

@@ -29,16 +29,17 @@ def pipeline(registry: Registry) -> Pipeline:
     return Pipeline(registry, RULES)
 
 
-def plan_start(domain: Domain, ctx: Context, folder: str) -> ChPlan:
+def plan_start(domain: Domain, ctx: Context, folder: str, states: str) -> ChPlan:
     """Return what a start of ``domain`` would ask for.
 
     :param domain: a clone of a sealed definition, which becomes the live one.
     :param ctx: the context of its validation; has the capabilities and the configuration.
     :param folder: the domain's private directory.
+    :param states: the directory for what is saved.
     :raises ValidationFailed: when the domain cannot be started here.
     """
     issues = unclaimed(domain)
     if issues:
         raise ValidationFailed(issues)
     aliases.assign(domain)
-    return build(domain, ctx.caps, ctx.config, ctx.registry, folder)
+    return build(domain, ctx.caps, ctx.config, ctx.registry, (folder, states))

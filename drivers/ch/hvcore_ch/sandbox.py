@@ -21,5 +21,5 @@ def command(vm: Command) -> None:
     if not vm.config.landlock or LANDLOCK not in vm.caps:
         return
     vm.set("landlock_enable", True)
-    for path in (vm.folder, *vm.config.landlock_paths):
+    for path in (vm.folder, vm.states, *vm.config.landlock_paths):
         vm.add("landlock_rules", {"path": path, "access": "rw"})
