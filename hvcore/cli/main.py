@@ -53,6 +53,7 @@ VERBS: Final = {
     "managedsave-remove": ("saving", "remove the saved state of a domain"),
     "nodeinfo": ("host", "show the host's CPUs and memory"),
     "numatune": ("tuning", "show or change where memory comes from"),
+    "plugin": ("plugin", "make a package with a driver or a feature"),
     "reboot": ("lifecycle", "ask the guest to reboot"),
     "reset": ("lifecycle", "reset the machine"),
     "restore": ("saving", "start the guest that was saved in a file"),

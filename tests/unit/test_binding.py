@@ -15,6 +15,7 @@ from lxml import etree
 from hvcore.errors import ErrorClass
 from hvcore.model.devices import Devices
 from hvcore.model.domain import Domain
+from hvcore.testing.strategies import elements
 from hvcore.xml.codecs import ENUM
 from hvcore.xml.codecs import HEX
 from hvcore.xml.codecs import INT
@@ -41,7 +42,6 @@ from hvcore.xml.schema import reference
 from hvcore.xml.schema import relax_ng
 from hvcore.xml.schema import to_json
 from tests.unit import reference_binding
-from tests.unit.documents import documents
 
 Colour = Literal["red", "green"]
 
@@ -322,7 +322,7 @@ PLAIN = Binding()
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_generated_and_reference_parser_agree_and_output_is_stable(cls, data):
-    node = data.draw(documents(cls, depth=1))
+    node = data.draw(elements(cls, depth=1))
     slow = reference_binding.parse(cls, node)
     ctx = ParseContext()
     fast = PLAIN.parse(cls, node, ctx)

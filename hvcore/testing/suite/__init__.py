@@ -10,7 +10,7 @@ A test module of the driver's author::
 
     @pytest.fixture
     def guest_xml():
-        return "<domain type='toy'>...</domain>"
+        return "<domain type='lxc'>...</domain>"
 
 What a driver has is what its ``operations`` say; tests of other verbs are skipped, and the verbs
 must refuse. Further fixtures may be overridden: ``driver_registry``, ``driver_patience``,
