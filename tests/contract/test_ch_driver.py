@@ -16,6 +16,10 @@ def driver_uri(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     for name in ("kernel", "image"):
         (tmp_path / name).write_bytes(bytes(4096))
+    # A process may only be given files later that it was told of at its start.
+    settings = tmp_path / "root" / "config" / "ch.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f"landlock_paths = ['{tmp_path}']\n")
     return f"ch:///embed?root={tmp_path}/root"
 
 

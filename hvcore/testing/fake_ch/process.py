@@ -32,6 +32,7 @@ from hvcore.testing.fake_ch.machine import Vmm
 from hvcore.testing.fake_ch.schemas import STRUCTS
 from hvcore.testing.fake_ch.service import Service
 from hvcore.testing.fake_ch.tree import os_error
+from hvcore.testing.fake_ch.vcpus import VcpuThreads
 from hvcore.testing.fake_ch.wire import Codec
 
 _START: Final = "Failed to start the VMM thread"
@@ -53,6 +54,7 @@ class Process:
         self._code: int | None = None
         self._selector = selectors.DefaultSelector()
         self._awake, self._wake = socket.socketpair()
+        self._vcpus = VcpuThreads()
         codec = Codec(STRUCTS, frozenset(faults["features"]))
         self._vmm = Vmm(self, faults, codec, no_shutdown=given.no_shutdown)
         self._service = Service(self._vmm, faults, codec, self._send)
@@ -109,6 +111,15 @@ class Process:
     # Requests -----------------------------------------------------------------------------
 
     def _handle(self, peer: socket.socket, request: Request) -> Answer | None:
+        answer = self._answer(peer, request)
+        self._match_vcpus()
+        return answer
+
+    def _match_vcpus(self) -> None:
+        vm = self._vmm.vm
+        self._vcpus.match(0 if vm is None else vm.present_vcpus)
+
+    def _answer(self, peer: socket.socket, request: Request) -> Answer | None:
         fault = self._faults.of_request(request.path.removeprefix(f"{ROOT}/"))
         if fault is None:
             return self._service.handle(request)
@@ -196,6 +207,8 @@ class Process:
                 if not self._ended():
                     key.data()
             self._run_timers()
+            self._match_vcpus()
+        self._vcpus.match(0)
         self._vmm.close()
         self._consoles.close()
         if self._code == 0 and self._given.api_path is not None:
