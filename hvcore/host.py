@@ -26,6 +26,7 @@ from hvcore.uri import default_uri
 from hvcore.uri import parse
 from hvcore.uri import state_roots
 from hvcore.verbs.saving import SavingHost
+from hvcore.verbs.statistics import StatisticsHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,7 @@ async def connect(uri: str | None = None, *, registry: Registry | None = None) -
     return Host(await Engine.share(parsed, driver, plugins, directory))
 
 
-class Host(SavingHost):
+class Host(SavingHost, StatisticsHost):
     """A connection to one hypervisor. Made by :func:`connect`; close it when done."""
 
     __slots__ = ("_closed",)

@@ -35,10 +35,13 @@ class Op(enum.Enum):
     BLOCK_STATS = ("block_stats", "virDomainBlockStats")
     INTERFACE_STATS = ("interface_stats", "virDomainInterfaceStats")
     DOMAIN_CAPABILITIES = ("domain_capabilities", "virConnectGetDomainCapabilities")
-
     SAVE = ("save", "virDomainSave")
     RESTORE = ("load", "virDomainRestore")
     DUMP = ("dump", "virDomainCoreDumpWithFormat")
+    MEMORY_STATS = ("memory_stats", "virDomainMemoryStats")
+    VCPU_INFO = ("vcpu_info", "virDomainGetVcpus")
+    BLOCK_INFO = ("block_info", "virDomainGetBlockInfo")
+    CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:
         self.method = method

@@ -20,8 +20,10 @@ from hvcore.background import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Collection
     from collections.abc import Iterable
     from types import TracebackType
+    from typing import Any
     from typing import Self
 
     from hvcore import domain as _domain
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from hvcore.operations import Op
     from hvcore.pipeline import Definition
     from hvcore.registry import Registry
+    from hvcore.statistics import BlockInfo
+    from hvcore.statistics import BlockStats
+    from hvcore.statistics import CpuStats
+    from hvcore.statistics import InterfaceStats
+    from hvcore.statistics import VcpuInfo
     from hvcore.testing import clock as _clock
     from hvcore.testing import control as _control
     from hvcore.testing import faults as _faults
@@ -45,8 +52,6 @@ if TYPE_CHECKING:
     from hvcore.testing.injection import Injected
     from hvcore.testing.injection import Plan
     from hvcore.testing.injection import Unplugging
-    from hvcore.verbs.statistics import BlockStats
-    from hvcore.verbs.statistics import InterfaceStats
     from hvcore.verbs.tuning import CpuSet
     from hvcore.verbs.tuning import NumaParameters
 
@@ -309,6 +314,16 @@ class Host:
         :raises HvError: there is no such file, or it cannot be changed so.
         """
         run(self._async.save_image_define(path, xml, running=running))
+
+    def stats(
+        self, groups: Collection[str] = (), *, active: bool | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the flat statistics of its domains, by their names.
+
+        :param groups: of :data:`hvcore.statistics.GROUPS`; all unless given.
+        :param active: only of those that run, or only of those that do not.
+        """
+        return run(self._async.stats(groups, active=active))
 
 
 class Domain:
@@ -642,23 +657,61 @@ class Domain:
         """
         run(self._async.dump(path, kind=kind, crash=crash, live=live, reset=reset))
 
-    def block_stats(self, disk: str) -> BlockStats:
-        """Return what a disk has done so far.
+    def memory_stats(self) -> dict[str, int]:
+        """Return what is known of the guest's memory, by virsh's names and in KiB.
 
-        :param disk: its target, such as ``vda``, or the path of its image.
-        :raises InvalidState: the domain does not run.
-        :raises HvError: there is no such disk, or it is not counted.
+        :raises InvalidState: it does not run.
+        """
+        return run(self._async.memory_stats())
+
+    def vcpu_info(self) -> list[VcpuInfo]:
+        """Return its virtual CPUs that are online.
+
+        :raises InvalidState: it does not run.
+        """
+        return run(self._async.vcpu_info())
+
+    def block_stats(self, disk: str | None = None) -> BlockStats:
+        """Return what the guest did with a disk.
+
+        :param disk: its target or source; all disks together unless given.
+        :raises InvalidState: it does not run.
+        :raises HvError: there is no such disk.
         """
         return run(self._async.block_stats(disk))
 
-    def interface_stats(self, interface: str) -> InterfaceStats:
-        """Return what an interface has done so far.
+    def block_info(self, disk: str) -> BlockInfo:
+        """Return how large a disk is, whether the domain runs or not.
 
-        :param interface: its target on the host, its MAC address, or its alias.
-        :raises InvalidState: the domain does not run.
-        :raises HvError: there is no such interface, or it is not counted.
+        :param disk: its target or source.
+        :raises HvError: there is no such disk, or it has no medium.
+        """
+        return run(self._async.block_info(disk))
+
+    def interface_stats(self, interface: str) -> InterfaceStats:
+        """Return what the guest received and sent.
+
+        :param interface: its name on the host, its MAC address or its alias.
+        :raises InvalidState: it does not run.
+        :raises HvError: there is no such interface, or nobody counts.
         """
         return run(self._async.interface_stats(interface))
+
+    def cpu_stats(self) -> CpuStats:
+        """Return how much of the host's CPUs it used.
+
+        :raises InvalidState: it does not run.
+        """
+        return run(self._async.cpu_stats())
+
+    def stats(self, groups: Collection[str] = ()) -> dict[str, Any]:
+        """Return statistics in one flat list, with libvirt's names, such as ``block.0.rd.bytes``.
+
+        What nobody can tell is left out, also of a domain that does not run.
+
+        :param groups: of :data:`hvcore.statistics.GROUPS`; all unless given.
+        """
+        return run(self._async.stats(groups))
 
     def vcpu_count(
         self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "connect": ("host",),
-    "Host": ("host", "verbs/saving"),
+    "Host": ("host", "verbs/saving", "verbs/statistics"),
     "Domain": (
         "domain",
         "verbs/devices",

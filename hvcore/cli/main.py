@@ -24,18 +24,24 @@ VERBS: Final = {
     "capabilities": ("host", "show what the hypervisor and host can do"),
     "completion": ("host", "print the completion script of a shell"),
     "console": ("console", "connect to the guest's console"),
+    "cpu-stats": ("statistics", "show how much of the host's CPUs a domain used"),
     "create": ("define", "start a domain straight from a document"),
     "define": ("define", "make a domain persistent"),
     "destroy": ("lifecycle", "stop a domain at once"),
     "detach-device": ("devices", "take a device away"),
     "detach-device-alias": ("devices", "take the device with an alias away"),
+    "domblkinfo": ("statistics", "show how large a disk is"),
+    "domblklist": ("statistics", "list the disks of a domain"),
     "domblkstat": ("statistics", "show what a disk has done"),
     "domcapabilities": ("host", "show what guests can have"),
     "domid": ("query", "show the number of a running domain"),
-    "domifstat": ("statistics", "show what an interface has done"),
+    "domiflist": ("statistics", "list the interfaces of a domain"),
+    "domifstat": ("statistics", "show what a guest received and sent"),
     "dominfo": ("query", "show what a domain has and uses"),
+    "dommemstat": ("statistics", "show what is known of a guest's memory"),
     "domname": ("query", "show the name of a domain"),
     "domstate": ("query", "show what a domain is doing"),
+    "domstats": ("statistics", "show all statistics of domains"),
     "domuuid": ("query", "show the UUID of a domain"),
     "domxml-to-native": ("document", "show what would be started"),
     "dump": ("saving", "write the memory of a guest to a file"),
@@ -61,8 +67,8 @@ VERBS: Final = {
     "save": ("saving", "save a guest to a file and end it"),
     "save-image-define": ("saving", "change the document of a saved guest"),
     "save-image-dumpxml": ("saving", "show the document of a saved guest"),
-    "setvcpu": ("tuning", "plug or unplug certain virtual CPUs"),
     "setmem": ("resizing", "change how much of its memory a guest has"),
+    "setvcpu": ("tuning", "plug or unplug certain virtual CPUs"),
     "setvcpus": ("tuning", "change the number of virtual CPUs"),
     "shutdown": ("lifecycle", "ask the guest to shut down"),
     "start": ("lifecycle", "start a defined domain"),
@@ -71,6 +77,7 @@ VERBS: Final = {
     "update-device": ("devices", "change a device"),
     "validate": ("document", "check a document and show every issue"),
     "vcpucount": ("tuning", "show the number of virtual CPUs"),
+    "vcpuinfo": ("statistics", "show virtual CPUs and what they used"),
     "vcpupin": ("tuning", "show or change where virtual CPUs run"),
     "version": ("host", "show versions"),
 }
@@ -90,9 +97,9 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = import_module(f"hvcore.cli.{VERBS[cmd_name][0]}")
-        command: click.Command = getattr(
-            module, cmd_name.replace("-", "_").replace("list", "list_")
-        )
+        # The name of the builtin is not to be shadowed.
+        name = "list_" if cmd_name == "list" else cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, name)
         return command
 
     def resolve_command(

@@ -12,7 +12,7 @@ from hvcore.cli.main import hv
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import MonitorError
-from hvcore.verbs.statistics import BlockStats
+from hvcore.statistics import BlockStats
 from tests.unit.ch_lab import Lab
 
 BALLOON = "<memballoon model='virtio'/>"
@@ -92,7 +92,7 @@ async def test_hv_shows_what_is_counted(lab):
     assert run("domblkstat", "guest", "vda") == (
         "vda rd_req 0\nvda rd_bytes 0\nvda wr_req 0\nvda wr_bytes 0\n"
     )
-    assert json.loads(run("--json", "domblkstat", "guest", "vda"))["rd_req"] == 0
+    assert json.loads(run("--json", "domblkstat", "guest", "vda"))["read_requests"] == 0
     assert run("blockresize", "guest", "vda", "2M") == "Block device 'vda' is resized\n"
     assert (lab.folder / "disk.raw").stat().st_size == 2 << 20
     run("destroy", "guest")

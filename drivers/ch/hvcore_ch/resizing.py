@@ -8,8 +8,8 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import MonitorError
-from hvcore.verbs.statistics import BlockStats
-from hvcore.verbs.statistics import InterfaceStats
+from hvcore.statistics import BlockStats
+from hvcore.statistics import InterfaceStats
 from hvcore_ch.tuning import Tuning
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ waits for the end of its process and tells of it, unless somebody else destroys 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import shlex
 import signal
 import time
@@ -23,7 +21,6 @@ from typing import Final
 import attrs
 
 from hvcore import events
-from hvcore.driver import Info
 from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
@@ -49,6 +46,7 @@ from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
 from hvcore_qemu.saving import Saving
+from hvcore_qemu.statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -88,8 +86,6 @@ _FAREWELL: Final = 2.0
 _DEPARTURES: Final = {"DEVICE_DELETED": True, "DEVICE_UNPLUG_GUEST_ERROR": False}
 """Events that tell how the unplugging of a device ended, and whether it is gone."""
 
-_TICK: Final = os.sysconf("SC_CLK_TCK")
-
 
 @attrs.frozen(kw_only=True)
 class Start:
@@ -102,7 +98,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Emulators, Saving):
+class QemuDriver(Emulators, Saving, Statistics):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -642,16 +638,6 @@ class QemuDriver(Emulators, Saving):
         guest.course.resuming = RunningReason.UNPAUSED
         await guest.monitor.execute("cont")
 
-    async def info(self, record: Record) -> Info:
-        """Return the balloon's size and the process's CPU time."""
-        guest: Guest = record.runtime
-        model = record.definition.domain
-        memory = model.current_memory or model.memory or 0
-        # Without a balloon it has what it was given.
-        with contextlib.suppress(MonitorError):
-            memory = (await guest.monitor.execute("query-balloon"))["actual"] // 1024
-        return Info(memory=memory, cpu_time=_cpu_time(guest.process.pid))
-
     async def console(self, record: Record, alias: str | None) -> str:
         """Return the terminal of a character device.
 
@@ -727,13 +713,3 @@ def _disk_path(record: Record, alias: str) -> str:
 
 def _exists(path: Path) -> bool:
     return path.exists()
-
-
-def _cpu_time(pid: int) -> int:
-    """Return the CPU time of a process, threads included, in nanoseconds."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    fields = text[text.rindex(b")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICK)

@@ -37,6 +37,7 @@ from hvcore_test import aliases
 from hvcore_test import hotplug
 from hvcore_test.monitor import Machine
 from hvcore_test.saving import Saving
+from hvcore_test.statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +88,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Saving):
+class TestDriver(Saving, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests
