@@ -14,7 +14,10 @@ import pytest
 from hvcore import connect
 from hvcore import events
 from hvcore.errors import HvError
+from hvcore.errors import Issue
 from hvcore.errors import MonitorError
+from hvcore.hookspecs import hookimpl
+from hvcore.registry import Registry
 
 pytestmark = pytest.mark.qemu
 
@@ -433,3 +436,40 @@ def hv(uri):
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
     return run
+
+
+class Amender:
+    """A plugin that has a say in what is plugged and unplugged."""
+
+    def __init__(self):
+        self.seen = []
+
+    @hookimpl
+    def hv_amend_attach(self, driver, domain, device, plan):
+        self.seen.append((driver, domain.name, device.alias, plan.alias))
+        props = {"qom-type": "rng-builtin", "id": f"beside-{plan.alias}"}
+        plan.add("object-add", props, undo=("object-del", {"id": props["id"]}))
+
+    @hookimpl
+    def hv_validate_detach(self, domain, device, live):
+        if not live and device.alias == "ua-nic1":
+            yield Issue.unsupported("it stays")
+
+
+async def test_plugins_amend_what_is_plugged(uri):
+    plugin = Amender()
+    registry = Registry()
+    registry.load_entry_points()
+    registry.register(plugin, name="amender")
+    registry.freeze()
+    async with await connect(uri, registry=registry) as host:
+        domain = await running(host)
+        disk = "<rng model='virtio'><backend model='builtin'/><alias name='ua-rng'/></rng>"
+        await domain.attach_device(disk)
+        assert plugin.seen == [("qemu", "plugged", "ua-rng", "ua-rng")]
+        objects = {each["name"] for each in await asked(domain, "qom-list", path="/objects")}
+        assert {"beside-ua-rng", "objua-rng"} <= objects
+        await domain.attach_device(NIC.format(1), config=True)
+        with pytest.raises(HvError, match="it stays"):
+            await domain.detach_device(NIC.format(1), config=True)
+        await domain.destroy()
