@@ -316,3 +316,27 @@ async def test_what_would_be_asked_for_can_be_seen(lab):
     async with await lab.host() as host:
         text = await host.lower(lab.document())
         assert '"image_type": "Raw"' in text
+
+
+async def test_the_host_says_which_guests_it_can_have(lab, monkeypatch):
+    monkeypatch.setenv("PATH", str(lab.folder))
+    async with await lab.host() as host:
+        text = await host.capabilities()
+        assert f"<emulator>{lab.folder}/cloud-hypervisor</emulator>" in text
+        assert "<domain type='kvm'/>" in text
+        assert await host.version() == 53_000_000
+    monkeypatch.setenv("PATH", "/nowhere")
+    async with await lab.host() as host:
+        assert "<guest>" not in await host.capabilities()
+        with pytest.raises(HvError, match="No emulator found for cloud-hypervisor"):
+            await host.version()
+
+
+async def test_threads_are_pinned_by_their_names(lab):
+    document = lab.document("<cputune><emulatorpin cpuset='0'/></cputune>")
+    async with await lab.host() as host:
+        domain = await host.create(document.replace("<vcpu>1</vcpu>", "<vcpu>2</vcpu>"))
+        await domain.pin_vcpu(1, "0")
+        await domain.pin_emulator("0")
+        assert "<vcpupin vcpu='1' cpuset='0'/>" in await domain.xml()
+        await domain.destroy()

@@ -588,6 +588,26 @@ class ChDriver(Saving):
             raise ProbeError(error.message) from error
         return (await self._probed(binary)).version
 
+    async def capabilities(self) -> str:
+        """Return the host and the guests that its binary can run."""
+        from hvcore.hostinfo import GuestArch  # noqa: PLC0415 - see pipeline
+        from hvcore_ch.sections.base import HYPERVISORS  # noqa: PLC0415
+
+        host = self.host()
+        guests = []
+        try:
+            binary = self._binary()
+            caps = await self._probed(binary)
+        except HvError as error:
+            # A host without a binary that works is a host still.
+            _log.warning("%s", error)
+        else:
+            kinds = tuple(kind for kind, needed in HYPERVISORS.items() if needed in caps)
+            guests.append(
+                GuestArch(arch=host.arch, word_size=64, emulator=binary, virt_types=kinds)
+            )
+        return host.to_xml(guests)
+
 
 def _course(domain: Domain) -> Course:
     return Course(

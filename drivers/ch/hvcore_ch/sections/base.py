@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 rules = Rules()
 
-_HYPERVISORS: Final = {"kvm": "kvm", "hyperv": "mshv"}
+HYPERVISORS: Final = {"kvm": "kvm", "hyperv": "mshv"}
 """Types of domains, and the capability that each needs."""
 
 PROGRAM: Final = "cloud-hypervisor"
 
 ACCEPTS: Accepts = {
     Domain: {
-        "type": one_of(*_HYPERVISORS),
+        "type": one_of(*HYPERVISORS),
         "id": ANY,
         "name": ANY,
         "uuid": ANY,
@@ -62,7 +62,7 @@ def _emulator(domain: Domain, ctx: Context) -> Iterator[Issue]:
 def _hypervisor(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Refuse kinds of guests that the binary cannot run, as libvirt looks them up."""
     os = domain.os
-    needed = _HYPERVISORS.get(domain.type)
+    needed = HYPERVISORS.get(domain.type)
     if ctx.caps is None or os is None or os.type is None:
         return
     wrong = ""
