@@ -126,7 +126,7 @@ class _Filler:
             return
         attributes = {name: other.attribute for name, other in tree(cls).attributes}
         chosen = owner.get(attributes[by]) if by in attributes else None
-        if chosen in classes:
+        if chosen is not None and chosen in classes:
             child = etree.SubElement(element, qualified(spec.steps[-1]))
             self.fill(classes[chosen], child, depth - 1)
 

@@ -3,6 +3,9 @@
 The blocks of one file share a namespace and a directory of their own, in the order they stand, and
 may use ``await`` at the top. What must not run says ``.. not run: why`` (in Markdown
 ``<!-- not run: why -->``) on the line before the block.
+
+A Python block with a caption is also appended to the file of that name; tests are only that. In
+``console`` blocks, ``$ pytest`` and ``$ hv`` are run and must succeed.
 """
 
 from __future__ import annotations
@@ -10,7 +13,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import os
 import re
+import shlex
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +48,7 @@ class Block(NamedTuple):
     language: str
     text: str
     line: int
+    caption: str = ""
 
 
 def blocks(path: Path) -> list[Block]:
@@ -50,9 +58,12 @@ def blocks(path: Path) -> list[Block]:
     for match in (_MARKDOWN if path.suffix == ".md" else _RST).finditer(source):
         if match["skip"]:
             continue
+        options = _OPTIONS.match(match["body"])
+        caption = re.search(r":caption: (.*)", options[0]) if options else None
         body = _OPTIONS.sub(lambda options: "\n" * options[0].count("\n"), match["body"])
         line = source.count("\n", 0, match.start("body"))
-        found.append(Block(match["language"], textwrap.dedent(body), line))
+        text = textwrap.dedent(body)
+        found.append(Block(match["language"], text, line, caption[1] if caption else ""))
     return found
 
 
@@ -71,13 +82,37 @@ def run(block: Block, path: Path, namespace: dict[str, object]) -> None:
         exec(code, namespace)
 
 
+def run_command(line: str) -> None:
+    """Run a command as its reader would."""
+    program, *arguments = shlex.split(line.removeprefix("$ "))
+    # Importing hypothesis at the very end, as its plugin does, trips over a bug of Python 3.11.
+    quiet = ["-pno:cacheprovider", "-pno:hypothesispytest"]
+    quiet += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    module = {"pytest": ["pytest", *quiet], "hv": ["hvcore.cli"]}[program]
+    done = subprocess.run(
+        [sys.executable, "-m", *module, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_blocks_of(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(path):
         if block.language == "python":
-            run(block, path, namespace)
+            if block.caption.endswith(".py"):
+                with Path(block.caption).open("a") as file:
+                    file.write(block.text)
+            if not block.caption.startswith(("test_", "conftest")):
+                run(block, path, namespace)
+        elif block.language == "console":
+            for command in filter(None, block.text.splitlines()):
+                run_command(command)
         elif block.language == "xml":
             etree.fromstring(block.text.strip())
 
@@ -90,6 +125,14 @@ def test_blocks_are_found_with_their_lines(tmp_path):
     )
     (block,) = blocks(page)
     assert block.text.strip() == "a = 1\n\nb = a"
+    assert block.caption == "x"
+
+
+def test_a_command_that_fails_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_command("$ hv --version")
+    with pytest.raises(AssertionError, match="no tests ran"):
+        run_command("$ pytest -q")
 
 
 def test_block_may_await_and_fails_where_it_stands(tmp_path):
