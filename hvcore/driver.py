@@ -19,6 +19,7 @@ import attrs
 
 from hvcore.errors import InvalidState
 from hvcore.errors import NoSuchDomain
+from hvcore.errors import UnsupportedOperation
 from hvcore.events import DomainRef
 from hvcore.jobs import JobSlots
 from hvcore.lifecycle import ShutoffReason
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
     from hvcore.hostinfo import HostInfo
+    from hvcore.hostinfo import NodeInfo
     from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
     from hvcore.pipeline import Pipeline
     from hvcore.registry import Registry
+    from hvcore.rehearsal import Rehearsal
     from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.testing.control import TestControl
@@ -63,6 +66,19 @@ class Info:
 
     memory: int
     cpu_time: int
+
+
+@attrs.frozen
+class Initial:
+    """A domain that exists from the beginning.
+
+    :param state: what it is doing; it runs unless it is shut off.
+    :param persistent: whether it is still there when it stops.
+    """
+
+    xml: str
+    state: State
+    persistent: bool = attrs.field(default=True, kw_only=True)
 
 
 class Record:
@@ -227,6 +243,12 @@ class Driver(DeviceVerbs, ResizingVerbs, SavingVerbs, StatisticsVerbs, TuningVer
         )
 
     @classmethod
+    def for_uri(cls, uri: Uri) -> type[Driver]:
+        """Return the class that serves a URI of this driver's: this one unless overridden."""
+        del uri
+        return cls
+
+    @classmethod
     def check_uri(cls, uri: Uri) -> None:
         """Refuse a path that this driver does not serve; every path is served unless overridden.
 
@@ -264,9 +286,25 @@ class Driver(DeviceVerbs, ResizingVerbs, SavingVerbs, StatisticsVerbs, TuningVer
             self._host = HostInfo.from_system()
         return self._host
 
-    def defaults(self) -> tuple[tuple[str, bool], ...]:
-        """Return documents of domains that exist from the beginning, and whether each runs."""
+    def nodeinfo(self) -> NodeInfo:
+        """Return the summary of the host's CPUs and memory."""
+        return self.host().nodeinfo
+
+    def defaults(self) -> Iterable[Initial]:
+        """Return the domains that exist from the beginning."""
         return ()
+
+    @classmethod
+    def rehearse(cls, registry: Registry, recording: str, host: HostInfo | None) -> Rehearsal:
+        """Return what this driver would make of domains on a host that is not there.
+
+        :param recording: path or name of what was recorded of the hypervisor.
+        :param host: what the host is; one that can have such guests unless given.
+        :raises UnsupportedOperation: the driver needs its hypervisor.
+        :raises HvError: there is no such recording.
+        """
+        del registry, recording, host
+        raise UnsupportedOperation("rehearse", driver=cls.name)
 
     @final
     async def compile(self, xml: str | bytes, *, strict: bool = False) -> Definition:

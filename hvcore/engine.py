@@ -42,6 +42,8 @@ from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.managedsave import ManagedSaves
 from hvcore.origin import Origin
+from hvcore.lifecycle import State
+from hvcore.lifecycle import reason_named
 from hvcore.state import StateDirectory
 from hvcore.state import Status
 from hvcore.state import boot_id
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from hvcore.driver import Driver
+    from hvcore.driver import Initial
     from hvcore.events import Event
     from hvcore.lifecycle import StateReason
     from hvcore.model.domain import Domain
@@ -169,19 +172,26 @@ class Engine:
             await self.driver.open()
             if self.directory is not None:
                 await self._load(self.directory)
-            for xml, running in self.driver.defaults():
-                record = self.add_defined(await self.driver.compile(xml))
-                if running:
-                    record.live = record.persistent
-                    record.id = self._next_id()
-                    await self.driver.start(record, paused=False)
-                    record.reason = RunningReason.UNKNOWN
+            for initial in self.driver.defaults():
+                await self._begin(initial)
             await self.driver.ready()
         except BaseException:
             self.owned = False
             if self.directory is not None:
                 self.directory.release()
             raise
+
+    async def _begin(self, initial: Initial) -> None:
+        """Let a domain be there from the beginning."""
+        record = self.add_defined(await self.driver.compile(initial.xml))
+        if initial.state is State.SHUTOFF:
+            return
+        record.live = record.persistent
+        record.id = self._next_id()
+        await self.driver.start(record, paused=initial.state is not State.RUNNING)
+        record.reason = reason_named(initial.state, "UNKNOWN")
+        if not initial.persistent:
+            record.persistent = None
 
     async def _load(self, directory: StateDirectory) -> None:
         self._records.clear()

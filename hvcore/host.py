@@ -57,7 +57,7 @@ async def connect(uri: str | None = None, *, registry: Registry | None = None) -
     """
     parsed = parse(uri if uri is not None else default_uri(os.environ, os.geteuid()))
     plugins = registry if registry is not None else Registry.default()
-    driver = plugins.driver(parsed.scheme)
+    driver = plugins.driver(parsed.scheme).for_uri(parsed)
     driver.check_parameters(parsed)
     driver.check_uri(parsed)
     directory = None
@@ -284,7 +284,7 @@ class Host(SavingHost, StatisticsHost):
 
     async def nodeinfo(self) -> NodeInfo:
         """Return the host's CPUs and memory."""
-        return self._engine.driver.host().nodeinfo
+        return self._engine.driver.nodeinfo()
 
     async def version(self) -> int:
         """Return the hypervisor's version: major * 1,000,000 + minor * 1,000 + release.

@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from hvcore.testing import control as _control
     from hvcore.testing import faults as _faults
     from hvcore.testing.clock import Timer
-    from hvcore.testing.faults import Target
     from hvcore.testing.injection import Deed
     from hvcore.testing.injection import Injected
     from hvcore.testing.injection import Plan
+    from hvcore.testing.injection import Target
     from hvcore.testing.injection import Unplugging
     from hvcore.verbs.tuning import CpuSet
     from hvcore.verbs.tuning import NumaParameters
@@ -872,6 +872,24 @@ class TestControl:
     def faults(self) -> Faults:
         """What is to fail, and what has."""
         return Faults(call(lambda: self._async.faults))
+
+    def argv(self, domain: Target) -> tuple[str, ...]:
+        """Return the command line with which a running domain would have been started.
+
+        Empty unless the host has recorded capabilities of a hypervisor.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        return call(lambda: self._async.argv(domain))
+
+    def history(self, domain: Target) -> tuple[str, ...]:
+        """Return what the machine of a running domain was told since it was started, in order.
+
+        Of a recorded hypervisor these are the commands that its monitor would have been given.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        return call(lambda: self._async.history(domain))
 
 
 class Faults:

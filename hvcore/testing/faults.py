@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
-from typing import Protocol
-from typing import TypeAlias
 
 from hvcore import events as _events
 from hvcore.errors import ErrorClass
@@ -22,12 +20,13 @@ from hvcore.operations import Op
 from hvcore.testing.injection import Crash
 from hvcore.testing.injection import Delay
 from hvcore.testing.injection import Hang
+from hvcore.testing.injection import HasUuid
 from hvcore.testing.injection import Injected
 from hvcore.testing.injection import Plan
 from hvcore.testing.injection import RebootHost
+from hvcore.testing.injection import Target
 
 if TYPE_CHECKING:
-    from hvcore.driver import Record
     from hvcore.events import Event
     from hvcore.testing.injection import Deed
     from hvcore.testing.injection import Injector
@@ -46,17 +45,6 @@ __all__ = [
     "Target",
 ]
 
-
-class HasUuid(Protocol):
-    """A handle on a domain, of either API."""
-
-    @property
-    def uuid(self) -> str:
-        """Its UUID."""
-
-
-Target: TypeAlias = "str | HasUuid"
-"""A domain, by name, UUID or handle."""
 
 _SHORT: Final = {"attach": "attach_device", "detach": "detach_device", "update": "update_device"}
 _BOOKS: Final = {
@@ -265,7 +253,7 @@ class Faults:
 
         :raises KeyError: no domain of that name runs.
         """
-        record = self._running(domain)
+        record = self._injector.running(domain)
         self._injector.note("now", record, "Crash")
         self._injector.lose(record)
 
@@ -274,7 +262,7 @@ class Faults:
 
         :raises KeyError: no domain of that name runs.
         """
-        record = self._running(domain)
+        record = self._injector.running(domain)
         self._injector.note("now", record, "MonitorLost")
         self._injector.lose(record)
 
@@ -293,7 +281,7 @@ class Faults:
         :param device: its alias.
         :raises KeyError: no domain of that name runs.
         """
-        record = self._running(domain)
+        record = self._injector.running(domain)
         self._injector.note("now", record, f"let go {device}")
         self._injector.machines.depart(record, device)
 
@@ -318,13 +306,6 @@ class Faults:
         plans.append(
             Plan(where=where, what=what, domain=wanted, device=device, nth=nth, times=times)
         )
-
-    def _running(self, domain: Target) -> Record:
-        name = domain if isinstance(domain, str) else domain.uuid
-        for record in self._injector.machines.running():
-            if name in (record.name, record.uuid):
-                return record
-        raise KeyError(f"no domain '{name}' runs")
 
 
 def _event_kind(kind: type[Event] | str) -> str:

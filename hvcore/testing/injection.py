@@ -39,6 +39,17 @@ Unplugging: TypeAlias = "Literal['refuse', 'ignore'] | float"
 """What a guest does that is asked for a device; a number is how many seconds it takes."""
 
 
+class HasUuid(Protocol):
+    """A handle on a domain, of either API."""
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+
+
+Target: TypeAlias = "str | HasUuid"
+"""A domain, by name, UUID or handle."""
+
 # -- what can be done ------------------------------------------------------------------------------
 
 
@@ -231,6 +242,17 @@ class Injector:
         for waiting in self._waiting.pop(record, set()):
             if not waiting.done():
                 waiting.set_exception(error)
+
+    def running(self, domain: Target) -> Record:
+        """Return the domain that is meant.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        name = domain if isinstance(domain, str) else domain.uuid
+        for record in self.machines.running():
+            if name in (record.name, record.uuid):
+                return record
+        raise KeyError(f"no domain '{name}' runs")
 
     # -- inside -------------------------------------------------------------------------
 

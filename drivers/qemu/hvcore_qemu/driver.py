@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hvcore.abi.table import Check
     from hvcore.driver import Record
     from hvcore.driver import Setup
+    from hvcore.hostinfo import HostInfo
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from hvcore_qemu.config import QemuConfig
     from hvcore_qemu.placement import Placement
     from hvcore_qemu.realhost import RealHost
+    from hvcore_qemu.rehearsal import QemuRehearsal
     from hvcore_qemu.resources import Host
 
 _log = logging.getLogger(__name__)
@@ -122,6 +124,19 @@ class QemuDriver(Emulators, Saving, Statistics):
                 f"unexpected QEMU URI path '{uri.path}', try qemu:///system",
                 kind=ErrorClass.INTERNAL,
             )
+
+    @classmethod
+    def rehearse(cls, registry: Registry, recording: str, host: HostInfo | None) -> QemuRehearsal:
+        """Return what a recorded QEMU would make of domains.
+
+        :raises HvError: there is no such recording.
+        :raises ProbeError: it cannot be understood.
+        """
+        from hvcore_qemu import recordings  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.rehearsal import QemuRehearsal  # noqa: PLC0415
+
+        caps = recordings.load(recording)
+        return QemuRehearsal(registry, caps, host or recordings.host_of(caps))
 
     @property
     def _directory(self) -> StateDirectory:

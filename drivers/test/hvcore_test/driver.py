@@ -20,21 +20,18 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from hvcore.lifecycle import State
-from hvcore.pipeline import Context
-from hvcore.pipeline import Pipeline
-from hvcore.rules import hotplug as rules
 from hvcore.rules import tuning
 from hvcore.rules.tuning import Words
 from hvcore.rules.vcpu import online_vcpus
 from hvcore.testing.clock import VirtualClock
 from hvcore.testing.control import TestControl
-from hvcore.testing.faults import Faults
 from hvcore.testing.injection import Injector
 from hvcore.testing.injection import faulty
 from hvcore.testing.injection import rejected
 from hvcore.uri import unknown_parameter
-from hvcore_test import aliases
-from hvcore_test import hotplug
+from hvcore.xml.reader import read_file
+from hvcore_test import node
+from hvcore_test.generic import Generic
 from hvcore_test.monitor import Machine
 from hvcore_test.saving import Saving
 from hvcore_test.statistics import Statistics
@@ -42,47 +39,25 @@ from hvcore_test.statistics import Statistics
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hvcore.driver import Initial
     from hvcore.driver import Record
     from hvcore.driver import Setup
     from hvcore.events import Event
+    from hvcore.hostinfo import HostInfo
+    from hvcore.hostinfo import NodeInfo
     from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore.model.numatune import NumaMode
     from hvcore.model.types import NodeSet
+    from hvcore.pipeline import Context
+    from hvcore.pipeline import Pipeline
+    from hvcore.rehearsal import Rehearsal
     from hvcore.uri import Uri
 
-DEFAULT: Final = """\
-<domain type='test'>
-  <name>test</name>
-  <uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
-  <memory>8388608</memory>
-  <currentMemory>2097152</currentMemory>
-  <vcpu>2</vcpu>
-  <os>
-    <type>hvm</type>
-  </os>
-  <devices>
-    <disk type='file' device='disk'>
-      <source file='/guest/diskimage1'/>
-      <target dev='vda' bus='virtio'/>
-      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>
-    </disk>
-    <interface type='network'>
-      <mac address='aa:bb:cc:dd:ee:ff'/>
-      <source network='default' bridge='virbr0'/>
-      <address type='pci' domain='0x0000' bus='0x00' slot='0x1' function='0x0'/>
-    </interface>
-    <memballoon model='virtio'>
-      <address type='pci' domain='0x0000' bus='0x00' slot='0x2' function='0x0'/>
-    </memballoon>
-  </devices>
-</domain>
-"""
-"""The domain that libvirt's driver starts out with."""
-
 _RESTARTS: Final = frozenset({"restart", "rename-restart", "coredump-restart"})
-PARAMETERS: Final = frozenset({"faults"})
-"""Parameters that a URI may have: a scenario file of faults."""
+PARAMETERS: Final = frozenset({"caps", "faults", "host"})
+"""Parameters that a URI may have: a recording of a hypervisor's capabilities, a scenario file of
+faults, and a file that says what the host is."""
 VERSION: Final = 2
 """What libvirt's driver says its version is."""
 
@@ -102,21 +77,36 @@ class TestDriver(Saving, Statistics):
         pin_config="requested vcpu '{vcpu}' is not present in the domain",
     )
 
+    test: TestControl
+    hypervisor: Generic | Rehearsal
+    """What is possible."""
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self._pipeline = Pipeline(setup.registry)
         self.clock = VirtualClock()
         self.injector = Injector(self.clock, self)
-        self.test = TestControl(self.clock, Faults(self.injector))
+        self.test = TestControl(self.injector)
+        self.given = self.given_host()
+        self.hypervisor = Generic(setup.registry, self.name, self.host())
         self._machines: dict[Record, Machine] = {}
+        self._node = node.default()
+
+    @classmethod
+    def for_uri(cls, uri: Uri) -> type[Driver]:
+        """Return the driver for hosts with recorded capabilities where there are any."""
+        if "caps" not in uri.parameters:
+            return cls
+        from hvcore_test.recorded import RecordedDriver  # noqa: PLC0415 - needs this module
+
+        return RecordedDriver
 
     @classmethod
     def check_uri(cls, uri: Uri) -> None:
-        """Refuse everything but ``test:///default``.
+        """Refuse a URI that says nothing of the host.
 
         :raises UnknownUri: with libvirt's words.
         """
-        if uri.path != "/default":
+        if uri.path in ("", "/") and "caps" not in uri.parameters:
             raise UnknownUri(
                 "testOpen: supply a path or use test:///default", kind=ErrorClass.INVALID_ARG
             )
@@ -131,35 +121,72 @@ class TestDriver(Saving, Statistics):
             if value and name not in PARAMETERS:
                 raise unknown_parameter(uri, name)
 
+    def given_host(self) -> HostInfo | None:
+        """Return the host that the URI names.
+
+        :raises HvError: the file cannot be read or understood.
+        """
+        path = self.uri.parameters.get("host")
+        if path is None:
+            return None
+        from hvcore.hostxml import read_host  # noqa: PLC0415 - few hosts have one
+
+        return read_host(read_file(path))
+
+    def host(self) -> HostInfo:
+        """Return what the rules think the host is."""
+        return self.given or node.HOST
+
+    def nodeinfo(self) -> NodeInfo:
+        """Return what the file of the host says, or else what libvirt's driver has."""
+        return self.given.nodeinfo if self.given is not None else self._node.info
+
+    async def open(self) -> None:
+        """Read the file with the host's domains.
+
+        :raises HvError: it cannot be read or understood.
+        """
+        path = self.uri.path
+        if path in ("", "/"):
+            self._node = attrs.evolve(self._node, domains=())
+        elif path != "/default":
+            self._node = node.load(path)
+
     async def ready(self) -> None:
         """Plan the faults that the URI names.
 
         :raises HvError: the file cannot be read or understood.
         """
         if "faults" in self.uri.parameters:
-            Faults(self.injector).load(self.uri.parameters["faults"])
+            self.test.faults.load(self.uri.parameters["faults"])
 
     def pipeline(self) -> Pipeline:
-        """Return libvirt's generic pipeline."""
-        return self._pipeline
+        """Return libvirt's generic pipeline, or that of the recorded hypervisor."""
+        return self.hypervisor.pipeline()
 
     async def context(self, domain: Domain, *, new: bool = False) -> Context:
-        """Return what the generic rules ask about."""
-        del domain, new
-        return Context(registry=self.registry, driver=self.name, host=self.host())
+        """Return what the rules ask about.
 
-    def defaults(self) -> tuple[tuple[str, bool], ...]:
-        """Return the domain called ``test``, which runs."""
-        return ((DEFAULT, True),)
+        :raises HvError: the recorded hypervisor cannot have such guests.
+        """
+        return self.hypervisor.context(domain, new=new)
+
+    def defaults(self) -> tuple[Initial, ...]:
+        """Return the domains that libvirt's driver has, or those of the host's file."""
+        return self._node.domains
 
     async def start(self, record: Record, *, paused: bool) -> None:
-        """Make a machine."""
+        """Make a machine.
+
+        :raises ValidationFailed: nothing could be started from the definition.
+        """
         assert record.live is not None
         model = record.live.clone()
-        aliases.assign(model)
+        model.id = record.id
+        argv = self.hypervisor.start(model)
         record.live = attrs.evolve(record.live, domain=model)
         memory = model.current_memory or model.memory or 0
-        record.runtime = Machine(memory, online_vcpus(model), self.clock)
+        record.runtime = Machine(memory, online_vcpus(model), self.clock, argv=argv)
         self._machines[record] = record.runtime
         if paused:
             record.runtime.stop()
@@ -250,18 +277,14 @@ class TestDriver(Saving, Statistics):
 
         :raises HvError: it cannot be plugged in, or something is in its way.
         """
-        if hotplug.changes_medium(live, device):
-            self._update(record, live, device)
-            return
-        hotplug.attach(live, device)
-        record.runtime.history.append(f"plug {device.alias}")
+        record.runtime.history += self.hypervisor.attach(live, device)
 
     def check_detach_family(self, live: Domain, wanted: Device) -> None:
         """Refuse families that cannot be unplugged.
 
         :raises HvError: with libvirt's words.
         """
-        hotplug.check_family(live, wanted)
+        self.hypervisor.check_detach_family(live, wanted)
 
     async def detach_device(
         self, record: Record, live: Domain, device: Device, within: float
@@ -270,7 +293,7 @@ class TestDriver(Saving, Statistics):
 
         :raises HvError: it cannot be unplugged, or the guest refuses.
         """
-        hotplug.check_detach(live, device)
+        self.hypervisor.check_detach(live, device)
         machine: Machine = record.runtime
         outcome = self.injector.unplugging(record, device.alias)
         if outcome == "refuse":
@@ -283,7 +306,7 @@ class TestDriver(Saving, Statistics):
             await self.injector.wait(record, within)
             return False
         await self.injector.wait(record, outcome)
-        rules.remove(live, device)
+        self.hypervisor.depart(live, device)
         machine.history.append(f"unplug {device.alias}")
         return True
 
@@ -295,7 +318,7 @@ class TestDriver(Saving, Statistics):
         """Take a device out of the definition that the guest let go late."""
         for device in live.devices.walk():
             if device.alias == alias:
-                rules.remove(live, device)
+                self.hypervisor.depart(live, device)
                 record.runtime.history.append(f"unplug {alias}")
 
     async def update_device(
@@ -305,13 +328,7 @@ class TestDriver(Saving, Statistics):
 
         :raises HvError: there is none, or it cannot be changed.
         """
-        del force
-        self._update(record, live, device)
-
-    @staticmethod
-    def _update(record: Record, live: Domain, device: Device) -> None:
-        hotplug.update(live, device)
-        record.runtime.history.append(f"update {device.alias}")
+        record.runtime.history += self.hypervisor.update(live, device, force=force)
 
     async def version(self) -> int:
         """Return libvirt's number for its driver."""

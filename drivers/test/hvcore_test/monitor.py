@@ -27,6 +27,7 @@ class Machine:
 
     :param memory: KiB.
     :param vcpus: CPUs, all of which are always busy.
+    :ivar argv: with what it would have been started; empty where nothing would be.
     :ivar history: what it was told, in order.
     """
 
@@ -34,6 +35,7 @@ class Machine:
     vcpus: int
     clock: VirtualClock
     power: Power = "running"
+    argv: list[str] = attrs.field(factory=list)
     history: list[str] = attrs.field(factory=list)
     _used: int = BOOT
     _since: int = attrs.field(init=False)
