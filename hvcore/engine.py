@@ -38,12 +38,11 @@ from hvcore.jobs import DEFAULT_MASK
 from hvcore.jobs import AsyncJob
 from hvcore.jobs import Job
 from hvcore.lifecycle import PausedReason
-from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
-from hvcore.managedsave import ManagedSaves
-from hvcore.origin import Origin
 from hvcore.lifecycle import State
 from hvcore.lifecycle import reason_named
+from hvcore.managedsave import ManagedSaves
+from hvcore.origin import Origin
 from hvcore.state import StateDirectory
 from hvcore.state import Status
 from hvcore.state import boot_id

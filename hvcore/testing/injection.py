@@ -8,11 +8,13 @@ The driver tells when an operation begins and ends, and does what only it can do
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import functools
 import inspect
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Final
 from typing import Literal
 from typing import Protocol
 from typing import TypeAlias
@@ -341,6 +343,9 @@ def _error(action: BaseException | type[BaseException], domain: str | None) -> B
 
 _D = TypeVar("_D", bound=type[Driver])
 
+_inside: Final = contextvars.ContextVar("_inside", default=False)
+"""Whether a verb is being carried out: one that uses another is one call and not two."""
+
 
 def faulty(driver: _D) -> _D:
     """Let every verb of a driver reach the planned faults; its ``injector`` knows them."""
@@ -354,14 +359,20 @@ def faulty(driver: _D) -> _D:
 def _watched(op: Op, verb: Any) -> Any:
     @functools.wraps(verb)
     async def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        record = args[0] if args and isinstance(args[0], Record) else None
-        faults: Injector = self.injector
-        await faults.reach("before", op.method, record)
-        result = await verb(self, *args, **kwargs)
-        if op is Op.DESTROY and record is not None:
-            faults.end(record, DomainGone("domain is not running", domain=record.name))
-        await faults.reach("after", op.method, record)
-        return result
+        if _inside.get():
+            return await verb(self, *args, **kwargs)
+        token = _inside.set(True)
+        try:
+            record = args[0] if args and isinstance(args[0], Record) else None
+            faults: Injector = self.injector
+            await faults.reach("before", op.method, record)
+            result = await verb(self, *args, **kwargs)
+            if op is Op.DESTROY and record is not None:
+                faults.end(record, DomainGone("domain is not running", domain=record.name))
+            await faults.reach("after", op.method, record)
+            return result
+        finally:
+            _inside.reset(token)
 
     return watched
 

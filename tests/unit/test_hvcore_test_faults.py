@@ -455,3 +455,11 @@ def test_blocking_programs_have_them_too():
         host.test.faults.crash(vm)
         assert not vm.is_active
         assert [entry.what for entry in host.test.faults.log] == ["MonitorError", "Crash"]
+
+
+async def test_a_verb_that_uses_another_is_one_call(host, domain, tmp_path):
+    host.test.faults.before("start", MonitorError("not this"))
+    await domain.save(str(tmp_path / "saved"))
+    await host.restore(str(tmp_path / "saved"))
+    with pytest.raises(MonitorError, match="not this"):
+        await host.create(xml("other"))

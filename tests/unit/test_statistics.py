@@ -77,6 +77,23 @@ async def test_disks_by_target_by_source_and_together(domain):
     )
 
 
+async def test_a_disk_keeps_its_new_size_and_what_is_off_does_nothing(host, domain):
+    await domain.resize_disk("vda", 1 << 30)
+    assert host.test.history(domain)[-1] == f"resize vda {1 << 30}"
+    await domain.destroy()
+    assert (await domain.block_info("vda")).capacity == 1 << 30
+    still = await host.create(
+        "<domain type='test'><name>still</name><memory>2048</memory><os><type>hvm</type></os>"
+        "<devices><disk type='file' device='cdrom'><source file='/cd'/><target dev='hda'/></disk>"
+        "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/>"
+        "<link state='down'/></interface></devices></domain>"
+    )
+    await host.test.clock.advance(60)
+    block = await still.block_stats("hda")
+    assert (block.read_requests > 0, block.write_requests, block.write_time) == (True, 0, 0)
+    assert (await still.interface_stats("52:54:00:00:00:01")).rx_packets == 0
+
+
 async def test_words_of_what_is_not_there(host, domain):
     for call, message in (
         (domain.block_stats("vdz"), "invalid path vdz not assigned to domain"),

@@ -39,6 +39,7 @@ from hvcore_test.statistics import Statistics
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hvcore.driver import Driver
     from hvcore.driver import Initial
     from hvcore.driver import Record
     from hvcore.driver import Setup

@@ -17,6 +17,7 @@ from hvcore.statistics import VcpuState
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
+    from hvcore.driver import Setup
     from hvcore.model.devices.disk import Disk
     from hvcore.model.devices.interface import Interface
     from hvcore.model.domain import Domain
@@ -31,6 +32,10 @@ ALLOCATION: Final = 1099511627776
 
 class Statistics(Driver):
     """Numbers without significance, but always the same ones at the same time."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._capacities: dict[str, int] = {}
 
     async def memory_stats(self, record: Record) -> dict[str, int]:
         """Return libvirt's figures for a guest with a balloon, and nothing without."""
@@ -73,34 +78,39 @@ class Statistics(Driver):
         return infos
 
     async def block_stats(self, record: Record, disk: Disk) -> BlockStats:
-        """Return figures that grow while the machine runs."""
-        del disk
+        """Return figures that grow while the machine runs; what cannot be written never is."""
         busy = record.runtime.cpu_time // 1000
+        written = 0 if disk.readonly else busy
         return BlockStats(
             read_requests=busy // 1000,
             read_bytes=busy // 1000 * 4096,
-            write_requests=busy // 2000,
-            write_bytes=busy // 2000 * 4096,
+            write_requests=written // 2000,
+            write_bytes=written // 2000 * 4096,
             read_time=busy * 10,
-            write_time=busy * 20,
+            write_time=written * 20,
             flush_requests=busy // 100000,
             flush_time=busy,
         )
 
     async def block_info(self, record: Record, model: Domain, disk: Disk) -> BlockInfo:
         """Return libvirt's figures, unless the disk was resized."""
-        del model
-        capacity = record.data.get("capacity", {}).get(disk.target, CAPACITY)
+        del record, model
+        capacity = self._capacities.get(_image(disk), CAPACITY)
         return BlockInfo(
             capacity=capacity,
             allocation=max(ALLOCATION, capacity),
             physical=max(ALLOCATION, capacity),
         )
 
+    async def resize_disk(self, record: Record, live: Domain, disk: Disk, size: int) -> None:
+        """Remember the size, which the image keeps when the machine is gone."""
+        del live
+        self._capacities[_image(disk)] = size
+        record.runtime.history.append(f"resize {disk.target} {size}")
+
     async def interface_stats(self, record: Record, interface: Interface) -> InterfaceStats:
-        """Return figures that grow while the machine runs."""
-        del interface
-        busy = record.runtime.cpu_time // 1000
+        """Return figures that grow while the machine runs, unless the link is down."""
+        busy = 0 if interface.link == "down" else record.runtime.cpu_time // 1000
         return InterfaceStats(
             rx_bytes=busy // 10,
             rx_packets=busy // 100,
@@ -122,3 +132,8 @@ class Statistics(Driver):
             system_time=total - total * 6 // 13,
             per_cpu=dict.fromkeys(range(count), total // count),
         )
+
+
+def _image(disk: Disk) -> str:
+    """Return what all disks have in common that are the same image."""
+    return getattr(disk.source, "path", None) or disk.target or ""
