@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 from typing import Any
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
-from hvcore.errors import UnsupportedOperation
+from hvcore.errors import Unsupported
 from hvcore.jobs import Job
 from hvcore.operations import Op
 from hvcore.verbs.base import Handle
@@ -225,14 +226,13 @@ class StatisticsHandle(Handle):
         found: dict[str, Any] = {"block.count": len(model.devices.disks)}
         for number, disk in enumerate(model.devices.disks):
             stats = info = None
-            try:
-                if record.active:
+            if record.active:
+                with contextlib.suppress(Unsupported):
                     stats = await driver.block_stats(record, disk)
-                if disk.source is not None and not disk.source.empty:
+            if disk.source is not None and not disk.source.empty:
+                # An image may be missing while nobody needs it.
+                with contextlib.suppress(Unsupported if record.active else HvError):
                     info = await driver.block_info(record, model, disk)
-            except HvError as error:
-                if record.active and not isinstance(error, UnsupportedOperation):
-                    raise
             found.update(statistics.block_values(number, disk, stats, info))
         return found
 

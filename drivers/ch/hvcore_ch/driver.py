@@ -12,7 +12,6 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ from typing import ClassVar
 from typing import Final
 
 from hvcore import events
-from hvcore.driver import Info
 from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
@@ -73,8 +71,6 @@ _SEEN: Final = 2.0
 
 _FRESH: Final = 1.0
 """Seconds for which a binary is not looked at again: a definition and its start are one look."""
-
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
 class ChDriver(Saving):
@@ -448,7 +444,9 @@ class ChDriver(Saving):
             self._lost(record, failed=_starting(record))
             return
         self._watch(record, guest)
-        self._carry_out(record, guest, lifecycle.catch_up(course, record.reason, _state_in(info)))
+        self._carry_out(
+            record, guest, lifecycle.catch_up(course, record.reason, lifecycle.state_in(info))
+        )
         self.reports.save(record)
 
     def _lost(self, record: Record, *, failed: bool) -> None:
@@ -535,20 +533,12 @@ class ChDriver(Saving):
         guest: Guest = record.runtime
         guest.course.resuming = RunningReason.UNPAUSED
         info = await guest.vmm.monitor.call("vm.info")
-        if _state_in(info) == "Created":
+        if lifecycle.state_in(info) == lifecycle.CREATED:
             await self.tell(guest, "booted", "vm.boot")
             await self._find_devices(record, guest)
             self.reports.save(record)
         else:
             await self.tell(guest, "resumed", "vm.resume")
-
-    async def info(self, record: Record) -> Info:
-        """Return the memory without the balloon, and the process's CPU time."""
-        guest: Guest = record.runtime
-        found = await guest.vmm.monitor.call("vm.info")
-        model = record.definition.domain
-        memory = found.get("memory_actual_size", (model.memory or 0) * 1024) // 1024
-        return Info(memory=memory, cpu_time=_cpu_time(guest.vmm.process.pid))
 
     async def console(self, record: Record, alias: str | None) -> str:
         """Return the terminal of a character device.
@@ -617,16 +607,6 @@ def _course(domain: Domain) -> Course:
     )
 
 
-def _state_in(info: Any) -> str:
-    """Return the state that vm.info tells.
-
-    :raises MonitorError: it tells none: this is another version's schema.
-    """
-    if not isinstance(info, dict) or not isinstance(info.get("state"), str):
-        raise MonitorError("Cloud-Hypervisor answered 'vm.info' in another schema", received=info)
-    return str(info["state"])
-
-
 def _check_wanted(record: Record, number: int | None) -> None:
     """Refuse to go on starting what somebody destroyed meanwhile."""
     if record.id != number:
@@ -641,13 +621,3 @@ def _exited(guest: Guest) -> LaunchError:
     tail = guest.vmm.log.tail()
     message = "process exited while connecting to monitor" + (f": {tail}" if tail else "")
     return LaunchError(message, argv=guest.vmm.argv, log_tail=tail)
-
-
-def _cpu_time(pid: int) -> int:
-    """Return the CPU time of a process, threads included, in nanoseconds."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    fields = text[text.rindex(b")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICK)

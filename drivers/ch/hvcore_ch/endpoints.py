@@ -10,7 +10,7 @@ from typing import Final
 USED: Final = {
     "vmm.ping": "probing, and the first answer of a process",
     "vmm.shutdown": "destroy",
-    "vm.info": "terminals, addresses, states and whether a device is gone",
+    "vm.info": "info, memory_stats, terminals, addresses, whether a device is gone",
     "vm.counters": "block_stats, interface_stats",
     "vm.create": "start",
     "vm.boot": "start, resume of what was started paused, on_poweroff='restart'",

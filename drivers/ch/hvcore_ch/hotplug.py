@@ -9,8 +9,8 @@ from typing import Any
 from typing import Final
 
 from hvcore.driver import Driver
-from hvcore.errors import MonitorError
 from hvcore.errors import ValidationFailed
+from hvcore_ch.monitor import another_schema
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
@@ -132,9 +132,7 @@ class Hotplug(Driver):
                 if not present(info, alias):
                     return True
             except (KeyError, TypeError, AttributeError) as error:
-                raise MonitorError(
-                    "Cloud-Hypervisor answered 'vm.info' in another schema", received=info
-                ) from error
+                raise another_schema("vm.info", info) from error
             if loop.time() >= deadline:
                 return False
 

@@ -22,6 +22,7 @@ from hvcore.lifecycle import ShutdownReason
 from hvcore.lifecycle import State
 from hvcore.lifecycle import state_of
 from hvcore_ch.monitor import Request
+from hvcore_ch.monitor import another_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from hvcore.lifecycle import StateReason
     from hvcore_ch.command import ChPlan
+
+CREATED: Final = "Created"
+"""The state of a VM that was not booted so far."""
 
 EventCall: TypeAlias = tuple[type[events.Event], dict[str, Any]]
 """An event to publish: its class and what it holds beside the domain."""
@@ -190,7 +194,7 @@ def catch_up(course: Course, reason: StateReason, state: str) -> Effect:
         return _resumed(course, reason, {})
     if state == "Paused" and _is(reason, State.RUNNING):
         return _paused(course, reason, {})
-    if state in ("Created", "Shutdown") and _is(reason, State.RUNNING):
+    if state in (CREATED, "Shutdown") and _is(reason, State.RUNNING):
         return _shutdown(course, reason, {})
     return Effect()
 
@@ -218,6 +222,16 @@ def start(
     if not paused:
         yield Request("vm.boot")
     return info
+
+
+def state_in(info: Any) -> str:
+    """Return the state that vm.info tells.
+
+    :raises MonitorError: it tells none: this is another version's schema.
+    """
+    if not isinstance(info, dict) or not isinstance(info.get("state"), str):
+        raise another_schema("vm.info", info)
+    return str(info["state"])
 
 
 def terminals(info: dict[str, Any]) -> dict[str, str]:

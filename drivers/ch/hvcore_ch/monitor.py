@@ -167,6 +167,13 @@ class Monitor:
                     return reply
 
 
+def another_schema(endpoint: str, received: Any) -> MonitorError:
+    """Return the error for an answer that is not what v51 and later give."""
+    return MonitorError(
+        f"Cloud-Hypervisor answered '{endpoint}' in another schema", received=received
+    )
+
+
 async def _send_with(peer: socket.socket, data: bytes, fds: Sequence[int]) -> int:
     """Send the beginning of ``data`` together with descriptors; return how much of it went."""
     while True:

@@ -18,7 +18,7 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import State
 from hvcore.state import make_directory
-from hvcore_ch.resizing import Resizing
+from hvcore_ch.statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -36,7 +36,7 @@ LONG: Final = 24 * 3600.0
 """Seconds for what moves all memory of a guest: as long as the disks of the host take."""
 
 
-class Saving(Resizing):
+class Saving(Statistics):
     """The part of the driver that saves, restores and dumps."""
 
     if TYPE_CHECKING:

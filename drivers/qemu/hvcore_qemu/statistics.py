@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
+from hvcore import usage
 from hvcore.driver import Driver
 from hvcore.driver import Info
-from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import MonitorError
-from hvcore.errors import Unsupported
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
@@ -29,10 +26,6 @@ if TYPE_CHECKING:
     from hvcore.statistics import InterfaceStats
     from hvcore.statistics import VcpuInfo
     from hvcore_qemu.guest import Guest
-
-_TICK: Final = os.sysconf("SC_CLK_TCK")
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_SECOND: Final = 1_000_000_000
 
 _UNKNOWN: Final = 0xFFFFFFFFFFFFFFFF
 """What a balloon that was told nothing says."""
@@ -51,9 +44,6 @@ _GUEST: Final = {
 }
 """What the guest's balloon driver tells: QEMU's names, and what its numbers are divided by."""
 
-_SHARES_VIEW: Final = ("direct",)
-"""Interfaces whose device is the guest's end; what it receives the guest receives."""
-
 
 class Statistics(Driver):
     """The part of the QEMU driver that counts."""
@@ -65,7 +55,7 @@ class Statistics(Driver):
         memory = await _balloon(guest)
         if memory is None:
             memory = model.current_memory or model.memory or 0
-        return Info(memory=memory, cpu_time=sum(_times(f"/proc/{guest.process.pid}/stat")))
+        return Info(memory=memory, cpu_time=usage.cpu_stats(guest.process.pid).cpu_time)
 
     async def memory_stats(self, record: Record) -> dict[str, int]:
         """Return what the balloon and the kernel tell."""
@@ -78,35 +68,18 @@ class Statistics(Driver):
         for balloon in balloons:
             if balloon.model != "none" and balloon.alias is not None:
                 found.update(await _guest_stats(guest, balloon.alias))
-        found["rss"] = _resident(guest.process.pid)
+        found["rss"] = usage.resident(guest.process.pid)
         return found
 
     async def vcpu_info(self, record: Record) -> list[VcpuInfo]:
         """Return QEMU's threads of virtual CPUs, as the kernel sees them."""
-        from hvcore.model.types import NodeSet  # noqa: PLC0415 - only who asks needs it, so below
-        from hvcore.statistics import VcpuInfo  # noqa: PLC0415
-        from hvcore.statistics import VcpuState  # noqa: PLC0415
-
         guest: Guest = record.runtime
-        infos = []
+        pid = guest.process.pid
         # In QEMU without threads of their own for CPUs all of them have the same one.
-        for cpu in await guest.monitor.execute("query-cpus-fast"):
-            tid = cpu["thread-id"]
-            path = f"/proc/{guest.process.pid}/task/{tid}/stat"
-            try:
-                affinity = NodeSet(os.sched_getaffinity(tid))
-                place = int(_fields(path)[36])
-            except (OSError, IndexError):
-                affinity, place = None, -1
-            infos.append(
-                VcpuInfo(
-                    number=cpu["cpu-index"],
-                    state=VcpuState.RUNNING,
-                    cpu_time=sum(_times(path)),
-                    cpu=place,
-                    affinity=affinity,
-                )
-            )
+        infos = [
+            usage.vcpu_info(cpu["cpu-index"], pid, cpu["thread-id"])
+            for cpu in await guest.monitor.execute("query-cpus-fast")
+        ]
         return sorted(infos, key=lambda info: info.number)
 
     async def block_stats(self, record: Record, disk: Disk) -> BlockStats:
@@ -136,12 +109,12 @@ class Statistics(Driver):
         :raises HvError: it cannot be looked at.
         """
         del model
-        path = getattr(disk.source, "path", None)
         if not record.active:
-            return await asyncio.to_thread(_look, path, disk)
+            return await asyncio.to_thread(usage.image_info, disk)
         from hvcore.statistics import BlockInfo  # noqa: PLC0415
 
         guest: Guest = record.runtime
+        path = getattr(disk.source, "path", None)
         image = _entry(await guest.monitor.execute("query-block"), disk)["inserted"]["image"]
         stats = _entry(await guest.monitor.execute("query-blockstats"), disk)
         used = image.get("actual-size", 0)
@@ -152,7 +125,7 @@ class Statistics(Driver):
         physical = used
         if not used or allocation in (0, used):
             allocation = allocation or used
-            physical = await asyncio.to_thread(_size, path) or used
+            physical = await asyncio.to_thread(usage.size, path) or used
         return BlockInfo(capacity=image["virtual-size"], allocation=allocation, physical=physical)
 
     async def interface_stats(self, record: Record, interface: Interface) -> InterfaceStats:
@@ -160,36 +133,13 @@ class Statistics(Driver):
 
         :raises HvError: it has none.
         """
-        from hvcore.statistics import InterfaceStats  # noqa: PLC0415
-
         del record
-        if interface.target is None:
-            raise Unsupported(
-                "Interface stats not supported", kind=ErrorClass.OPERATION_UNSUPPORTED
-            )
-        ways = ("rx", "tx") if interface.type in _SHARES_VIEW else ("tx", "rx")
-        folder = Path("/sys/class/net") / interface.target / "statistics"
-        names = {"bytes": "bytes", "packets": "packets", "errs": "errors", "drop": "dropped"}
-        try:
-            values = {
-                f"{way}_{name}": int((folder / f"{theirs}_{file}").read_text())
-                for way, theirs in zip(("rx", "tx"), ways, strict=True)
-                for name, file in names.items()
-            }
-        except OSError as error:
-            raise DriverError(
-                f"/proc/net/dev: Interface '{interface.target}' not found",
-                kind=ErrorClass.INTERNAL,
-            ) from error
-        return InterfaceStats(**values)
+        return usage.interface_stats(interface)
 
     async def cpu_stats(self, record: Record) -> CpuStats:
         """Return the process's CPU time; the kernel keeps none for each of the host's CPUs."""
-        from hvcore.statistics import CpuStats  # noqa: PLC0415
-
         guest: Guest = record.runtime
-        user, system = _times(f"/proc/{guest.process.pid}/stat")
-        return CpuStats(cpu_time=user + system, user_time=user, system_time=system)
+        return usage.cpu_stats(guest.process.pid)
 
 
 async def _balloon(guest: Guest) -> int | None:
@@ -226,61 +176,3 @@ def _entry(answer: list[dict[str, Any]], disk: Disk) -> dict[str, Any]:
         if disk.alias is not None and disk.alias in entry.get("qdev", "").split("/"):
             return entry
     raise HvError(f"cannot find statistics for device '{disk.alias}'", kind=ErrorClass.INTERNAL)
-
-
-def _look(path: str | None, disk: Disk) -> BlockInfo:
-    """Return the sizes of an image that nobody has open."""
-    from hvcore.statistics import BlockInfo  # noqa: PLC0415
-
-    if path is None:
-        raise Unsupported(
-            f"size of disk '{disk.target}' is not known", kind=ErrorClass.OPERATION_UNSUPPORTED
-        )
-    try:
-        status = os.stat(path)  # noqa: PTH116 - beside the other calls of os
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
-            head = file.read(32)
-    except OSError as error:
-        raise DriverError(
-            f"cannot stat file '{path}': {error.strerror}", kind=ErrorClass.SYSTEM
-        ) from error
-    physical = _size(path)
-    capacity = physical
-    if head[:4] == b"QFI\xfb" and disk.format == "qcow2":
-        capacity = int.from_bytes(head[24:32], "big")
-    used = status.st_blocks * 512 if disk.type == "file" else physical
-    return BlockInfo(capacity=capacity, allocation=used, physical=physical)
-
-
-def _size(path: str | None) -> int:
-    """Return how large a file or device is; 0 where nobody can tell."""
-    if path is None:
-        return 0
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
-            return file.seek(0, os.SEEK_END)
-    except OSError:
-        return 0
-
-
-def _resident(pid: int) -> int:
-    """Return how much of a process is in memory, KiB."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE // 1024
-    except OSError:
-        return 0
-
-
-def _fields(path: str) -> list[bytes]:
-    """Return the fields of a ``stat`` file from the third on."""
-    text = Path(path).read_bytes()
-    return text[text.rindex(b")") + 2 :].split()
-
-
-def _times(path: str) -> tuple[int, int]:
-    """Return the CPU time of a process or thread, its own and the kernel's, in nanoseconds."""
-    try:
-        fields = _fields(path)
-    except OSError:
-        return 0, 0
-    return int(fields[11]) * (_SECOND // _TICK), int(fields[12]) * (_SECOND // _TICK)

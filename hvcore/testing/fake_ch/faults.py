@@ -7,8 +7,8 @@ that holds them; the file is read again at every request, so that a test can cha
     endpoint -> what happens instead of an answer: `"hang"` (never answered, as is everything
     after it), `"half"` (half of the answer, then the connection is closed), `"garbage"` (no HTTP),
     `"close"`, `"die"` (killed before doing it), `"die-after"` (killed after doing it, unanswered),
-    or `{"status": 500, "body": ["..."]}`. An object may also say `"do": "hang"`, `"skip": 1`
-    (the first one works) and `"times": 1` (only one fails).
+    or `{"status": 500, "body": ["..."]}`, whose body is any JSON. An object may also say
+    `"do": "hang"`, `"skip": 1` (the first one works) and `"times": 1` (only one fails).
 `version`, `build_version`, `features`
     what vmm.ping says; `features` also decides which members and endpoints exist.
 `unplug`

@@ -27,7 +27,6 @@ from hvcore.testing.fake_ch.faults import Faults
 from hvcore.testing.fake_ch.http import Answer
 from hvcore.testing.fake_ch.http import Connection
 from hvcore.testing.fake_ch.http import Request
-from hvcore.testing.fake_ch.http import errors
 from hvcore.testing.fake_ch.machine import Vmm
 from hvcore.testing.fake_ch.schemas import STRUCTS
 from hvcore.testing.fake_ch.service import Service
@@ -125,7 +124,8 @@ class Process:
             return self._service.handle(request)
         kind = fault["do"]
         if kind == "answer":
-            return errors(fault.get("status", 500), *fault.get("body", ["Injected failure"]))
+            body = fault.get("body", ["Injected failure"])
+            return Answer(fault.get("status", 500), json.dumps(body))
         if kind == "hang":
             while True:
                 time.sleep(3600)
