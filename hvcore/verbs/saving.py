@@ -25,7 +25,7 @@ class SavingVerbs(Verbs):
     async def save(self, record: Record, fd: int) -> None:
         """Stop the virtual CPUs and write what :meth:`load` needs; the machine is ended later.
 
-        Whoever saves sees it paused for :attr:`~hvcore.lifecycle.PausedReason.SAVE` meanwhile.
+        Whoever saves sees it paused for ``PausedReason.SAVE`` meanwhile.
 
         :param fd: of a file, which stands where to write.
         :raises DriverError: that fails; :meth:`save_failed` follows.
