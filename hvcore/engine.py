@@ -85,6 +85,7 @@ class Engine:
         self.saves = ManagedSaves(directory)
         self._records: dict[str, Record] = {}
         self._by_name: dict[str, Record] = {}
+        self._by_id: dict[int, Record] = {}
         self._last_id = 0
         self._boot = ""
         self._users = 0
@@ -186,7 +187,7 @@ class Engine:
         if initial.state is State.SHUTOFF:
             return
         record.live = record.persistent
-        record.id = self._next_id()
+        self._number(record, self._next_id())
         await self.driver.start(record, paused=initial.state is not State.RUNNING)
         record.reason = reason_named(initial.state, "UNKNOWN")
         if not initial.persistent:
@@ -195,6 +196,7 @@ class Engine:
     async def _load(self, directory: StateDirectory) -> None:
         self._records.clear()
         self._by_name.clear()
+        self._by_id.clear()
         for stored in directory.load():
             try:
                 record = self.add_defined(self.driver.restore(stored.xml))
@@ -216,7 +218,7 @@ class Engine:
         if record is None:
             record = self._add(Record(name=status.name, uuid=status.uuid))
         record.live = live
-        record.id = status.id
+        self._number(record, status.id)
         record.reason = status.reason
         record.data = status.data
         if status.pid is not None and status.start is not None:
@@ -266,10 +268,26 @@ class Engine:
         :raises NoSuchDomain: there is none.
         """
         self._refresh()
-        for record in self._records.values():
-            if record.id == number:
-                return record
-        raise NoSuchDomain(f"no domain with matching id {number}")
+        found = self._by_id.get(number)
+        if found is None:
+            raise NoSuchDomain(f"no domain with matching id {number}")
+        return found
+
+    def find(self, key: str | int) -> Record:
+        """Return the domain with this number, UUID or name, as virsh understands its argument.
+
+        :raises NoSuchDomain: there is none.
+        """
+        if isinstance(key, int):
+            return self.by_id(key)
+        self._refresh()
+        # Numbers fit into 32 bits; Python refuses to read absurdly long ones.
+        number = int(key) if key.isascii() and key.isdigit() and len(key) <= 10 else None
+        numbered = None if number is None else self._by_id.get(number)
+        found = numbered or self._records.get(key.lower()) or self._by_name.get(key)
+        if found is None:
+            raise NoSuchDomain(f"no domain with matching name '{key}'")
+        return found
 
     def refresh(self, record: Record) -> Record:
         """Return ``record`` as it is now; a look at the files when somebody else owns them.
@@ -289,7 +307,7 @@ class Engine:
     def _look(self) -> None:
         """Read the files of another owner: what is defined, and what runs at this moment."""
         assert self.directory is not None
-        self._records, self._by_name = {}, {}
+        self._records, self._by_name, self._by_id = {}, {}, {}
         for stored in self.directory.load():
             with contextlib.suppress(ConfigError):
                 record = self.add_defined(self.driver.restore(stored.xml))
@@ -304,7 +322,8 @@ class Engine:
                 found = self._records.get(status.uuid)
                 if found is None:
                     found = self._add(Record(name=status.name, uuid=status.uuid))
-                found.live, found.id, found.reason = live, status.id, status.reason
+                found.live, found.reason = live, status.reason
+                self._number(found, status.id)
                 found.data = status.data
 
     def _add(self, record: Record) -> Record:
@@ -321,6 +340,11 @@ class Engine:
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+    def _number(self, record: Record, number: int) -> None:
+        """Let a domain be the one with a number, which is to run."""
+        record.id = number
+        self._by_id[number] = record
 
     # -- definitions --------------------------------------------------------------------
 
@@ -488,7 +512,8 @@ class Engine:
             if record.active:
                 raise InvalidState("domain is already running", domain=record.name)
             record.live = await self.driver.completed(definition or record.definition)
-            number = record.id = self._next_id()
+            number = self._next_id()
+            self._number(record, number)
             record.reason = PausedReason.STARTING_UP
             record.data = {}
             try:
@@ -781,6 +806,8 @@ class Engine:
                     _log.warning("Device '%s' of domain '%s': %s", alias, record.name, error)
 
     def _clear(self, record: Record, reason: ShutoffReason) -> None:
+        if record.id is not None:
+            self._by_id.pop(record.id, None)
         record.id = None
         record.live = None
         record.live_text = None

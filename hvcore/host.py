@@ -194,17 +194,7 @@ class Host(SavingHost, StatisticsHost):
 
         :raises NoSuchDomain: there is none.
         """
-        engine = self._engine
-        if isinstance(key, int) or (key.isascii() and key.isdigit()):
-            for record in engine.records():
-                if record.id == int(key):
-                    return Domain(engine, record)
-        if isinstance(key, int):
-            return Domain(engine, engine.by_id(key))
-        for record in engine.records():
-            if record.uuid == key.lower():
-                return Domain(engine, record)
-        return Domain(engine, engine.by_name(key))
+        return Domain(self._engine, self._engine.find(key))
 
     async def lookup_name(self, name: str) -> Domain:
         """Return the domain with this name.

@@ -31,6 +31,7 @@ from hvcore.pipeline import Pipeline
 from hvcore.registry import Registry
 from hvcore.xml.context import FormatContext
 from tests.perf import documents
+from tests.perf import fleet
 from tests.perf import floor
 from tests.perf import probing
 
@@ -110,6 +111,10 @@ class Libvirt:
     def start(self, name: str, xml: str) -> dict[str, float]:
         """Return the times of a start and of the destroy after it."""
         return self._ask(name, do="start", xml=xml)
+
+    def fleet(self, name: str, xml: str, count: int) -> dict[str, float]:
+        """Return the times of verbs on many domains; ``xml`` has room for their numbers."""
+        return self._ask(name, do="fleet", xml=xml, count=count)
 
     def _ask(self, name: str, **request: Any) -> dict[str, Any]:
         """Return the answer; nothing once the connection has failed."""
@@ -298,14 +303,8 @@ def report(stages: dict[str, Any], qemu: dict[str, Any] | None, other: dict[str,
         print(f"libvirt's {name} driver could not be measured: {error}")
 
 
-def main() -> None:
-    """Run all benchmarks."""
-    parser = argparse.ArgumentParser(prog="python -m tests.perf", description=__doc__)
-    parser.add_argument("--batches", type=int, default=10, help="turns that each side takes")
-    parser.add_argument("--rounds", type=int, default=30, help="repetitions in each turn")
-    parser.add_argument("--starts", type=int, default=15, help="guests to start and destroy")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    options = parser.parse_args()
+def single(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print what documents take, and starts of one domain after the other."""
     binary = shutil.which("qemu-system-x86_64")
     qemu: dict[str, Any] | None = None
     other: dict[str, Any] = {"native": {}}
@@ -319,8 +318,26 @@ def main() -> None:
             qemu["probe"] = probing.measure(binary, options.starts, root)
         other |= {"version": libvirt.version, "errors": libvirt.errors, "test": shown}
     report(stages, qemu, other)
+    return {"stages": stages, "qemu": qemu, "libvirt": other}
+
+
+def main() -> None:
+    """Run all benchmarks, or those that were chosen."""
+    parser = argparse.ArgumentParser(prog="python -m tests.perf", description=__doc__)
+    parser.add_argument("--batches", type=int, default=10, help="turns that each side takes")
+    parser.add_argument("--rounds", type=int, default=30, help="repetitions in each turn")
+    parser.add_argument("--starts", type=int, default=15, help="guests to start and destroy")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--domains", type=int, default=fleet.COUNT, help="how many are a fleet")
+    parser.add_argument("--only", choices=("single", "fleet"), help="what to measure")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {}
+    if options.only != "fleet":
+        figures |= single(options)
+    if options.only != "single":
+        figures["fleet"] = fleet.compare(Libvirt, options.domains)
+        fleet.report(figures["fleet"], options.domains)
     if options.json is not None:
-        figures = {"stages": stages, "qemu": qemu, "libvirt": other}
         options.json.write_text(json.dumps(figures, indent=2))
 
 

@@ -9,9 +9,11 @@ seconds: of CPU, but for starts, which are mostly QEMU's. Ends with its input.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import libvirt
 
@@ -61,6 +63,40 @@ def do_start(name, xml):
     stopped = time.perf_counter()
     domain.undefine()
     return {"start": started - before, "destroy": stopped - started}
+
+
+def do_fleet(name, xml, count):
+    """Do each thing with ``count`` domains, one after the other; times are those of one.
+
+    ``list`` is for all of them; ``memory`` is in bytes for one that runs.
+    """
+    conn, found, domains = connections[name], {}, []
+
+    def timed(verb, work, over):
+        before = time.process_time()
+        work()
+        found[verb] = (time.process_time() - before) / over
+
+    def lookup():
+        for domain in domains:
+            conn.lookupByID(domain.ID())
+            conn.lookupByName(domain.name())
+
+    before = _resident()
+    timed(
+        "define", lambda: domains.extend(conn.defineXML(xml.format(n)) for n in range(count)), count
+    )
+    timed("start", lambda: [domain.create() for domain in domains], count)
+    found["memory"] = (_resident() - before) / count
+    timed("list", conn.listAllDomains, 1)
+    timed("lookup", lookup, count)
+    timed("stop", lambda: [domain.destroy() for domain in domains], count)
+    timed("undefine", lambda: [domain.undefine() for domain in domains], count)
+    return found
+
+
+def _resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main():

@@ -193,6 +193,20 @@ async def test_lookup_takes_what_virsh_takes(host):
         assert await host.lookup(key) == domain
 
 
+async def test_numbers_are_of_what_runs(host):
+    domain = await host.define(xml(name="1"))
+    assert (await host.lookup("1")).name == "test"
+    await (await host.lookup_name("test")).destroy()
+    assert await host.lookup("1") == domain
+    await domain.start()
+    assert [await host.lookup(2), await host.lookup_id(2)] == [domain, domain]
+    for gone in ("3", "9" * 5000):
+        with pytest.raises(NoSuchDomain):
+            await host.lookup(gone)
+    with pytest.raises(NoSuchDomain, match="no domain with matching id 1"):
+        await host.lookup_id(1)
+
+
 async def test_a_missing_verb_refuses_by_itself(host):
     [domain] = await host.domains()
     assert not domain.supports(Op.CONSOLE)
