@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import attrs
 
+from hvcore.errors import ErrorClass
 from hvcore.errors import Issue
 
 if TYPE_CHECKING:
@@ -53,6 +54,22 @@ class Rules:
         """Run ``rule`` before everything else; for what later defaults depend on."""
         self.early.append(rule)
         return rule
+
+    def only_one(self, devices: str, words: str, *, kind: ErrorClass = ErrorClass.XML) -> None:
+        """Refuse a second device of a kind.
+
+        :param devices: field of :class:`~hvcore.model.devices.Devices`.
+        :param words: what libvirt calls it.
+        """
+
+        def single(domain: Domain, ctx: Context) -> Issues:
+            del ctx
+            found = getattr(domain.devices, devices)
+            if len(found) > 1:
+                message = f"only a single {words} device is supported"
+                yield Issue(message, kind, line=found[1].line)
+
+        self.early.append(single)
 
     def post_parse_domain(self, rule: _D) -> _D:
         """Run ``rule`` once, before the devices; the place to add implicit devices."""

@@ -19,14 +19,7 @@ rules = Rules()
 _SETTINGS: Final = ("intremap", "caching_mode", "eim", "iotlb", "dma_translation")
 
 
-@rules.post_parse_early
-def _single(domain: Domain, ctx: Context) -> Issues:
-    """Refuse a second IOMMU."""
-    del ctx
-    if len(domain.devices.iommus) > 1:
-        yield Issue.xml(
-            "only a single IOMMU device is supported", line=domain.devices.iommus[1].line
-        )
+rules.only_one("iommus", "IOMMU")
 
 
 @rules.check(Iommu)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hvcore.errors import ErrorClass
 from hvcore.rules.base import Rules
 
 rules = Rules()
+rules.only_one("nvrams", "nvram", kind=ErrorClass.INTERNAL)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hvcore.rules.base import Issues
 
 rules = Rules()
+rules.only_one("vsocks", "vsock")
 
 
 @rules.post_parse(Vsock)

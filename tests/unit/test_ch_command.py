@@ -114,10 +114,6 @@ REFUSED = [
         "Cloud-Hypervisor doesn't support managed host devices",
     ),
     (
-        "<vsock model='virtio'><cid auto='yes'/></vsock><vsock model='virtio'/>",
-        "Cloud-Hypervisor supports a single vsock device",
-    ),
-    (
         "<serial type='tcp'><source mode='bind' host='h' service='1'/></serial>",
         "Cloud-Hypervisor doesn't support value 'tcp' of attribute 'type' in 'serial'",
     ),

@@ -261,7 +261,7 @@ class Device(Element):
     )
     alias: str | None = attr("alias/@name", STR, doc="identifier of the device in the monitor")
     master_startport: int | None = attr(
-        "master/@startport", UINT, doc="first port of a USB companion"
+        "master/@startport", UINT, bare=0, doc="first port of a USB companion"
     )
     rom_enabled: bool | None = attr("rom/@enabled", YESNO)
     rom_bar: bool | None = attr("rom/@bar", ONOFF)

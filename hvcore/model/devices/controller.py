@@ -67,7 +67,7 @@ COMPANION_PORTS: Final[Mapping[str, int]] = {"ich9-uhci1": 0, "ich9-uhci2": 2, "
 """First port of the USB 1.1 companions of an ich9-ehci1."""
 
 _INT: Final = INTEGER(0, 2**31 - 1, negative="Expected non-negative value")
-_INT0: Final = INTEGER(0, 2**31 - 1, base=0, expected="Expected non-negative value")
+_INT0: Final = INTEGER(0, 2**31 - 1, base=0, negative="Expected non-negative value")
 _PCI_ONLY: Final = (
     "model_name", "chassis_nr", "chassis", "port", "bus_nr", "target_index", "hotplug",
     "mem_reserve", "node",

@@ -41,4 +41,6 @@ class Sound(VirtioDevice):
     multichannel: bool | None = attr("@multichannel", YESNO, doc="usb: more than two channels")
     streams: int | None = attr("@streams", POSITIVE, doc="virtio: number of PCM streams")
     codecs: list[SoundCodec] = children("codec", SoundCodec)
-    audio_id: int | None = attr("audio/@id", POSITIVE, doc="the <audio> backend, or the first")
+    audio_id: int | None = attr(
+        "audio/@id", POSITIVE, required=True, doc="the <audio> backend, or the first"
+    )

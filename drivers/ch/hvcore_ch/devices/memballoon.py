@@ -47,9 +47,7 @@ def size(domain: Domain) -> int:
 def _needed(domain: Domain, ctx: Context) -> Iterator[Issue]:
     """Only a balloon can leave a guest less than it has."""
     del ctx
-    if len(domain.devices.memballoons) > 1:
-        yield Issue.unsupported("only a single memory balloon device is supported")
-    elif size(domain) and balloon_of(domain) is None:
+    if size(domain) and balloon_of(domain) is None:
         yield Issue.unsupported(
             "Cloud-Hypervisor needs a memory balloon device for a current memory below the maximum",
             path="currentMemory",

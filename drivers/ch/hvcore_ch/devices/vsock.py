@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
-from hvcore.errors import Issue
 from hvcore.model.devices.vsock import Vsock
 from hvcore.rules.base import Rules
 from hvcore_ch.accepts import ANY
@@ -16,10 +15,6 @@ from hvcore_ch.devices.info import behind_iommu
 from hvcore_ch.devices.info import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hvcore.model.domain import Domain
-    from hvcore.pipeline import Context
     from hvcore_ch.accepts import Accepts
     from hvcore_ch.command import Command
 
@@ -30,15 +25,6 @@ FIRST_CID: Final = 3
 that guests may have the same."""
 
 ACCEPTS: Accepts = {Vsock: {"model": VIRTIO, "auto_cid": ANY, "guest_cid": ANY}}
-
-
-@rules.check_domain
-def _one(domain: Domain, ctx: Context) -> Iterator[Issue]:
-    del ctx
-    if len(domain.devices.vsocks) > 1:
-        yield Issue.unsupported(
-            "Cloud-Hypervisor supports a single vsock device", line=domain.devices.vsocks[1].line
-        )
 
 
 def vsock_config(vsock: Vsock, folder: str) -> dict[str, Any]:
