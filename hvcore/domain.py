@@ -20,6 +20,7 @@ from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
 from hvcore.verbs.devices import DeviceHandle
+from hvcore.verbs.migration import MigrationHandle
 from hvcore.verbs.resizing import ResizingHandle
 from hvcore.verbs.saving import SavingHandle
 from hvcore.verbs.statistics import StatisticsHandle
@@ -47,7 +48,14 @@ class DomainInfo:
     cpu_time: int
 
 
-class Domain(DeviceHandle, ResizingHandle, SavingHandle, StatisticsHandle, TuningHandle):
+class Domain(
+    DeviceHandle,
+    MigrationHandle,
+    ResizingHandle,
+    SavingHandle,
+    StatisticsHandle,
+    TuningHandle,
+):
     """A handle on one domain of a host."""
 
     __slots__ = ()

@@ -9,6 +9,7 @@ override does not exist there, so ``operations`` is derived and there is nothing
 from __future__ import annotations
 
 import abc
+import time
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
@@ -29,6 +30,7 @@ from hvcore.lifecycle import state_of
 from hvcore.operations import Op
 from hvcore.uri import unknown_parameter
 from hvcore.verbs.devices import DeviceVerbs
+from hvcore.verbs.migration import MigrationVerbs
 from hvcore.verbs.resizing import ResizingVerbs
 from hvcore.verbs.saving import SavingVerbs
 from hvcore.verbs.statistics import StatisticsVerbs
@@ -209,7 +211,15 @@ class Setup:
     directory: StateDirectory | None = None
 
 
-class Driver(DeviceVerbs, ResizingVerbs, SavingVerbs, StatisticsVerbs, TuningVerbs, abc.ABC):
+class Driver(
+    DeviceVerbs,
+    MigrationVerbs,
+    ResizingVerbs,
+    SavingVerbs,
+    StatisticsVerbs,
+    TuningVerbs,
+    abc.ABC,
+):
     """Base of all drivers. Override the verbs you have; the rest refuses by itself.
 
     All coroutines run in one event loop. A verb is called while the engine holds the job it
@@ -289,6 +299,10 @@ class Driver(DeviceVerbs, ResizingVerbs, SavingVerbs, StatisticsVerbs, TuningVer
     def nodeinfo(self) -> NodeInfo:
         """Return the summary of the host's CPUs and memory."""
         return self.host().nodeinfo
+
+    def seconds(self) -> float:
+        """Return the seconds by which long jobs are measured, from any time on."""
+        return time.monotonic()
 
     def defaults(self) -> Iterable[Initial]:
         """Return the domains that exist from the beginning."""

@@ -226,7 +226,7 @@ class Engine:
         self._last_id = max(self._last_id, status.id)
         self._give_back(record)
         try:
-            with self._boundary(record):
+            with self.boundary(record):
                 await self.driver.reconnect(record, status)
         except HvError as error:
             _log.warning("Lost domain '%s': %s", status.name, error)
@@ -327,6 +327,7 @@ class Engine:
                 found.data = status.data
 
     def _add(self, record: Record) -> Record:
+        record.jobs.clock = self.driver.seconds
         self._records[record.uuid] = record
         self._by_name[record.name] = record
         return record
@@ -396,7 +397,7 @@ class Engine:
         record = self.admit(definition)
         added = record.persistent is None
         try:
-            self._store(record, definition)
+            self.store(record, definition)
         except BaseException:
             if added and not record.active:
                 self.remove(record)
@@ -405,7 +406,7 @@ class Engine:
         self.publish(record, events.Defined(domain=record.ref(), reason=detail))
         return record
 
-    def _store(self, record: Record, definition: Definition) -> None:
+    def store(self, record: Record, definition: Definition) -> None:
         """Make ``definition`` the one of the next start, on disk first."""
         if self.directory is not None:
             self.directory.store(record.uuid, definition.xml(inactive=True, secure=True))
@@ -445,13 +446,17 @@ class Engine:
                         domain=record.name,
                     )
                 self.saves.remove(record.uuid)
-            if self.directory is not None:
-                self.directory.remove(record.uuid)
-            record.persistent = None
-            record.autostart = False
-            if not record.active:
-                self.remove(record)
-            self.publish(record, events.Undefined(domain=record.ref()))
+            self.forget(record)
+
+    def forget(self, record: Record) -> None:
+        """Remove the persistent definition, and the domain with it unless it runs."""
+        if self.directory is not None:
+            self.directory.remove(record.uuid)
+        record.persistent = None
+        record.autostart = False
+        if not record.active:
+            self.remove(record)
+        self.publish(record, events.Undefined(domain=record.ref()))
 
     async def set_autostart(self, record: Record, *, autostart: bool) -> None:
         """Say whether the domain is to be started with the host.
@@ -505,36 +510,53 @@ class Engine:
         :raises LaunchError: it did not come up.
         """
         await self.own()
-        origin = origin or Origin()
         record = self.refresh(record)
-        self._authorize(operation, definition or record.definition)
         async with record.jobs.async_job(operation, AsyncJob.START, check=record.check_exists):
             if record.active:
                 raise InvalidState("domain is already running", domain=record.name)
-            record.live = await self.driver.completed(definition or record.definition)
-            number = self._next_id()
-            self._number(record, number)
-            record.reason = PausedReason.STARTING_UP
-            record.data = {}
-            try:
-                with self._boundary(record):
-                    self.save(record)
-                    if origin.begin is None:
-                        await self.driver.start(record, paused=paused)
-                    else:
-                        await origin.begin(record)
-            except BaseException:
-                # Unless it was destroyed meanwhile, and perhaps even started again.
-                if record.id == number:
-                    self._clear(record, ShutoffReason.FAILED)
-                raise
-            started = events.Started(domain=record.ref(), reason=origin.started)
-            if paused:
-                # Whoever follows only starts and stops, and whoever follows pauses, are both told.
-                suspended = events.Suspended(domain=record.ref(), reason=origin.suspended)
-                self.transition(record, origin.paused, started, suspended)
-            else:
-                self.transition(record, origin.running, started)
+            origin = origin or Origin()
+            await self.bring_up(record, definition, origin, paused=paused, operation=operation)
+
+    async def bring_up(
+        self,
+        record: Record,
+        definition: Definition | None,
+        origin: Origin,
+        *,
+        paused: bool,
+        operation: str,
+    ) -> None:
+        """Make the virtual machine of a domain; whoever calls holds its asynchronous job.
+
+        Parameters as for :meth:`start`.
+        """
+        self._authorize(operation, definition or record.definition)
+        record.live = await self.driver.completed(definition or record.definition)
+        number = self._next_id()
+        self._number(record, number)
+        record.reason = PausedReason.STARTING_UP
+        record.data = {}
+        try:
+            with self.boundary(record):
+                self.save(record)
+                if origin.begin is None:
+                    await self.driver.start(record, paused=paused)
+                else:
+                    await origin.begin(record)
+        except BaseException:
+            # Unless it was destroyed meanwhile, and perhaps even started again.
+            if record.id == number:
+                self._clear(record, ShutoffReason.FAILED)
+            raise
+        started = events.Started(domain=record.ref(), reason=origin.started)
+        if not paused:
+            self.transition(record, origin.running, started)
+        elif origin.suspended is None:
+            self.transition(record, origin.paused, started)
+        else:
+            # Whoever follows only starts and stops, and whoever follows pauses, are both told.
+            suspended = events.Suspended(domain=record.ref(), reason=origin.suspended)
+            self.transition(record, origin.paused, started, suspended)
 
     async def destroy(self, record: Record, *, graceful: bool) -> None:
         """End a domain whatever else is being done with it.
@@ -564,7 +586,7 @@ class Engine:
         number = record.id
         record.destroying = True
         try:
-            with self._boundary(record):
+            with self.boundary(record):
                 await self.driver.destroy(record, graceful=graceful)
             # Another destroyer, or the failing start that was cut short, may have been faster.
             if record.id == number:
@@ -593,7 +615,7 @@ class Engine:
         self._authorize(operation, record.definition)
         check = record.check_active
         async with record.jobs.async_job(operation, kind, mask=mask, check=check):
-            with self._boundary(record):
+            with self.boundary(record):
                 yield record
 
     @contextlib.asynccontextmanager
@@ -611,7 +633,7 @@ class Engine:
         self._authorize(operation, record.definition)
         check = record.check_active if active else record.check_exists
         async with record.jobs.job(operation, kind, check=check):
-            with self._boundary(record):
+            with self.boundary(record):
                 yield record
 
     @contextlib.asynccontextmanager
@@ -656,7 +678,7 @@ class Engine:
                 record.live = attrs.evolve(before, domain=made.live)
                 self.save(record)
         if made.sealed is not None:
-            self._store(record, made.sealed)
+            self.store(record, made.sealed)
         self.publish(record, *made.happened)
 
     async def _complete(self, record: Record) -> Definition:
@@ -687,7 +709,7 @@ class Engine:
         return definition.domain
 
     @contextlib.contextmanager
-    def _boundary(self, record: Record) -> Iterator[None]:
+    def boundary(self, record: Record) -> Iterator[None]:
         """Let no error of a foreign library out of a driver unwrapped."""
         try:
             yield
@@ -796,7 +818,7 @@ class Engine:
                 if record.id != number:
                     return
                 try:
-                    with self._boundary(record):
+                    with self.boundary(record):
                         async with self._changing(record, live=True, config=False) as change:
                             assert change.live is not None  # it runs
                             await self.driver.device_departed(record, change.live, alias)

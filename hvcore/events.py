@@ -365,6 +365,28 @@ class DeviceRemovalFailed(Event):
     alias: str
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class MigrationIteration(Event):
+    """A migration begins to go through the guest's memory once more.
+
+    :param iteration: how often by then, from 1.
+    """
+
+    kind: ClassVar[str] = "migration-iteration"
+    iteration: int
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class JobCompleted(Event):
+    """A long job came to its end.
+
+    :param parameters: numbers by libvirt's names, as in ``memory_total``.
+    """
+
+    kind: ClassVar[str] = "job-completed"
+    parameters: tuple[tuple[str, int], ...]
+
+
 @attrs.frozen
 class Overflow:
     """Stands where events were dropped because the reader was too slow.

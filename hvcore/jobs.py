@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import time
 from typing import TYPE_CHECKING
 from typing import Final
 
@@ -22,6 +23,8 @@ from hvcore.errors import JobTimeout
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from collections.abc import Callable
+
+    from hvcore.jobinfo import JobInfo
 
 WAIT_TIME: Final = 30.0
 """Seconds to wait for a job; libvirt's ``VIR_JOB_WAIT_TIME``."""
@@ -73,9 +76,19 @@ class JobSlots:
 
     :param domain: name, for the refusals.
     :param timeout: seconds to wait for a slot.
+    :ivar clock: tells the seconds by which long jobs are measured.
+    :ivar kind: what the asynchronous job does; ``None`` without one.
+    :ivar started: when it began, by the clock.
+    :ivar aborted: somebody asked for its end.
+    :ivar completed: the last job that came to its end and whose numbers nobody has taken yet.
     """
 
     def __init__(self, domain: str, *, timeout: float = WAIT_TIME) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+        self.kind: AsyncJob | None = None
+        self.started = 0.0
+        self.aborted = False
+        self.completed: JobInfo | None = None
         self._domain = domain
         self._timeout = timeout
         self._holder: str | None = None
@@ -144,6 +157,9 @@ class JobSlots:
             self._async_holder = f"{operation} ({kind.value})"
             self._async_task = task
             self._mask = mask
+            self.kind = kind
+            self.started = self.clock()
+            self.aborted = False
             return True
 
         await self._acquire(take, self._end_async_job)
@@ -185,6 +201,7 @@ class JobSlots:
         self._async_holder = None
         self._async_task = None
         self._mask = frozenset()
+        self.kind = None
         self._grant()
 
     def _end_agent_job(self) -> None:

@@ -41,6 +41,13 @@ class Op(enum.Enum):
     MEMORY_STATS = ("memory_stats", "virDomainMemoryStats")
     VCPU_INFO = ("vcpu_info", "virDomainGetVcpus")
     BLOCK_INFO = ("block_info", "virDomainGetBlockInfo")
+    MIGRATE_BEGIN = ("migrate_begin", "virDomainMigrateBegin3Params")
+    MIGRATE_PREPARE = ("migrate_prepare", "virDomainMigratePrepare3Params")
+    MIGRATE = ("migrate_perform", "virDomainMigrate3")
+    MIGRATE_FINISH = ("migrate_finish", "virDomainMigrateFinish3Params")
+    MIGRATE_CONFIRM = ("migrate_confirm", "virDomainMigrateConfirm3Params")
+    JOB_INFO = ("job_progress", "virDomainGetJobStats")
+    ABORT_JOB = ("abort_job", "virDomainAbortJob")
     CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:

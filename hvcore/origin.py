@@ -25,10 +25,11 @@ class Origin:
     :param begin: brings ``record.live`` to life; None for the driver's ``start``.
     :param running: its state's reason if it runs afterwards.
     :param paused: the same if it stands still.
+    :param suspended: how it is told that it does; None for not at all.
     """
 
     begin: Callable[[Record], Awaitable[None]] | None = None
     running: RunningReason = RunningReason.BOOTED
     paused: PausedReason = PausedReason.USER
     started: StartedDetail = StartedDetail.BOOTED
-    suspended: SuspendedDetail = SuspendedDetail.PAUSED
+    suspended: SuspendedDetail | None = SuspendedDetail.PAUSED

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hvcore.domaincaps import DomainCapabilities
     from hvcore.events import Event
     from hvcore.hostinfo import NodeInfo
+    from hvcore.jobinfo import JobInfo
     from hvcore.lifecycle import State
     from hvcore.lifecycle import StateReason
     from hvcore.model.numatune import NumaMode
@@ -556,6 +557,73 @@ class Domain:
         :raises HvError: there is no such device, or it cannot be changed so.
         """
         run(self._async.update_device(xml, live=live, config=config, force=force))
+
+    def migrate(
+        self,
+        target: Host,
+        *,
+        live: bool = False,
+        offline: bool = False,
+        persistent: bool = False,
+        undefine_source: bool = False,
+        paused: bool = False,
+        name: str | None = None,
+        xml: str | bytes | None = None,
+        persistent_xml: str | bytes | None = None,
+        bandwidth: int | None = None,
+    ) -> Domain:
+        """Move it to another host, and return it as it is there.
+
+        If that fails it goes on here as if nothing had happened, and nothing of it is left there.
+
+        :param target: a host of the same driver.
+        :param live: let it run until the last moment.
+        :param offline: move the definition of a domain that does not run.
+        :param persistent: make it persistent there.
+        :param undefine_source: remove its definition here.
+        :param paused: leave its CPUs stopped there, as they are anyway if they are here.
+        :param name: its name there; the same unless given.
+        :param xml: the document of what runs there; what the guest sees must stay.
+        :param persistent_xml: the document of its next start there.
+        :param bandwidth: MiB per second at most.
+        :raises InvalidState: it does not run, or is being migrated already.
+        :raises AbiChanged: the guest would not find the hardware that it left.
+        :raises StateError: there is such a domain there already.
+        :raises DriverError: that failed, or was aborted.
+        """
+        return Domain(
+            run(
+                self._async.migrate(
+                    _bare_host(target),
+                    live=live,
+                    offline=offline,
+                    persistent=persistent,
+                    undefine_source=undefine_source,
+                    paused=paused,
+                    name=name,
+                    xml=xml,
+                    persistent_xml=persistent_xml,
+                    bandwidth=bandwidth,
+                )
+            )
+        )
+
+    def job_info(self, *, completed: bool = False, keep: bool = False) -> JobInfo:
+        """Return what is known of the long job that it is busy with.
+
+        :param completed: of the last one instead that came to its end; it is forgotten then.
+        :param keep: do not forget it.
+        :raises InvalidState: it does not run.
+        :raises HvError: it is only just arriving: statistics are where it comes from.
+        """
+        return run(self._async.job_info(completed=completed, keep=keep))
+
+    def abort_job(self) -> None:
+        """Let the long job fail that it is busy with: a migration, a save or a dump.
+
+        :raises InvalidState: it is busy with none that could be aborted.
+        """
+        run(self._async.abort_job())
 
     def set_memory(
         self, size: int, *, live: bool | None = None, config: bool | None = None
@@ -1121,3 +1189,7 @@ class VirtualClock:
 
 def _bare(domain: Domain | None) -> _domain.Domain | None:
     return None if domain is None else domain._async  # noqa: SLF001 - the other half of Domain
+
+
+def _bare_host(host: Host) -> _host.Host:
+    return host._async  # noqa: SLF001 - as above

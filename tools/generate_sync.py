@@ -19,6 +19,7 @@ SOURCES = {
     "Domain": (
         "domain",
         "verbs/devices",
+        "verbs/migration",
         "verbs/resizing",
         "verbs/saving",
         "verbs/statistics",
@@ -81,6 +82,10 @@ BARE = """
 
 def _bare(domain: Domain | None) -> _domain.Domain | None:
     return None if domain is None else domain._async  # noqa: SLF001 - the other half of Domain
+
+
+def _bare_host(host: Host) -> _host.Host:
+    return host._async  # noqa: SLF001 - as above
 """
 
 
@@ -105,6 +110,8 @@ def unwrap(argument: ast.arg) -> str:
     kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
     if kind == "Domain | None":
         return f"_bare({argument.arg})"
+    if kind == "Host":
+        return f"_bare_host({argument.arg})"
     return argument.arg
 
 

@@ -121,6 +121,12 @@ def device_xml() -> str | None:
     return "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
 
 
+@pytest.fixture
+def target_uri() -> str | None:
+    """Return a second host of the driver to which guests can move, if there is any."""
+    return None
+
+
 @pytest_asyncio.fixture
 async def contract(
     driver_uri: str, driver_registry: Registry, guest_xml: str, driver_patience: float

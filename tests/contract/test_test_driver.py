@@ -18,3 +18,8 @@ def guest_xml():
         "<domain type='test'><name>vm</name><memory>65536</memory><vcpu>1</vcpu>"
         "<os><type>hvm</type></os></domain>"
     )
+
+
+@pytest.fixture
+def target_uri():
+    return "test:///default?target"

@@ -32,6 +32,7 @@ from hvcore.uri import unknown_parameter
 from hvcore.xml.reader import read_file
 from hvcore_test import node
 from hvcore_test.generic import Generic
+from hvcore_test.migration import Migration
 from hvcore_test.monitor import Machine
 from hvcore_test.saving import Saving
 from hvcore_test.statistics import Statistics
@@ -64,7 +65,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Saving, Statistics):
+class TestDriver(Migration, Saving, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests

@@ -14,6 +14,7 @@ import attrs
 
 if TYPE_CHECKING:
     from hvcore.testing.clock import VirtualClock
+    from hvcore_test.migration import Transfer
 
 Power = Literal["running", "paused", "off"]
 
@@ -29,6 +30,7 @@ class Machine:
     :param vcpus: CPUs, all of which are always busy.
     :ivar argv: with what it would have been started; empty where nothing would be.
     :ivar history: what it was told, in order.
+    :ivar transfer: its memory on the way to another host.
     """
 
     memory: int
@@ -37,6 +39,7 @@ class Machine:
     power: Power = "running"
     argv: list[str] = attrs.field(factory=list)
     history: list[str] = attrs.field(factory=list)
+    transfer: Transfer | None = None
     _used: int = BOOT
     _since: int = attrs.field(init=False)
 
@@ -86,6 +89,14 @@ class Machine:
         """Have ``size`` KiB of memory."""
         self.memory = size
         self.history.append(f"memory {size}")
+
+    def arrive(self, *, memory: int, vcpus: int, used: int) -> None:
+        """Be what a machine of another host was.
+
+        :param used: nanoseconds of CPU time.
+        """
+        self.memory, self.vcpus, self._used = memory, vcpus, used
+        self.history.append("arrive")
 
     def nmi(self) -> None:
         """Get a non-maskable interrupt, which this guest ignores."""

@@ -14,7 +14,7 @@ A test module of the driver's author::
 
 What a driver has is what its ``operations`` say; tests of other verbs are skipped, and the verbs
 must refuse. Further fixtures may be overridden: ``driver_registry``, ``driver_patience``,
-``guest_obeys``, ``broken_xml`` and ``device_xml``.
+``guest_obeys``, ``broken_xml``, ``device_xml`` and ``target_uri``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _TOPICS = (
     "errors",
     "operations",
     "devices",
+    "migration",
     "tuning",
     "persistence",
     "reconnect",
@@ -42,6 +43,7 @@ from hvcore.testing.suite.devices import TestDevices  # noqa: E402
 from hvcore.testing.suite.errors import TestErrors  # noqa: E402
 from hvcore.testing.suite.events import TestEvents  # noqa: E402
 from hvcore.testing.suite.lifecycle import TestLifecycle  # noqa: E402
+from hvcore.testing.suite.migration import TestMigration  # noqa: E402
 from hvcore.testing.suite.operations import TestOperations  # noqa: E402
 from hvcore.testing.suite.persistence import TestPersistence  # noqa: E402
 from hvcore.testing.suite.reconnect import TestReconnect  # noqa: E402
@@ -56,6 +58,7 @@ __all__ = [
     "TestErrors",
     "TestEvents",
     "TestLifecycle",
+    "TestMigration",
     "TestOperations",
     "TestPersistence",
     "TestReconnect",

@@ -197,6 +197,11 @@ class Contract:
         self.forget()
         return domain
 
+    def adopt(self, domain: Domain) -> Domain:
+        """See that a domain is removed after the test that came from elsewhere."""
+        self._made[domain.name] = None
+        return domain
+
     async def find(self, name: str = "vm") -> Domain:
         """Return a domain made earlier."""
         return await self.host.lookup_name(PREFIX + name)
@@ -288,15 +293,21 @@ def _of_life(event: Event) -> bool:
 
 @contextlib.asynccontextmanager
 async def opened(
-    uri: str, registry: Registry, xml: str, patience: float
+    uri: str,
+    registry: Registry,
+    xml: str,
+    patience: float,
+    *,
+    name: str = "hvcore-contract",
 ) -> AsyncIterator[Contract]:
     """Connect to the driver under test; remove what tests made in the end.
 
     :param xml: a document of a domain that runs.
     :param patience: seconds to wait for what does not happen at once.
+    :param name: of the plugin that observes; another one for each host of a test.
     """
     observer = Observer()
-    registry.register(observer, name="hvcore-contract")
+    registry.register(observer, name=name)
     host = await connect(uri, registry=registry)
     made = Contract(host, uri, registry, observer, xml, patience)
     observer.engine = made.engine

@@ -36,6 +36,8 @@ _OF_DOMAIN: Final[dict[Op, Callable[[Domain, str], Awaitable[Any]]]] = {
     Op.PIN_EMULATOR: lambda domain, device: domain.pin_emulator("0", live=True),  # noqa: ARG005
     Op.SET_NUMATUNE: lambda domain, device: domain.set_numa_parameters(nodeset="0", live=True),  # noqa: ARG005
     Op.ATTACH_DEVICE: lambda domain, device: domain.attach_device(device, live=True),
+    Op.JOB_INFO: lambda domain, device: domain.job_info(),  # noqa: ARG005
+    Op.ABORT_JOB: lambda domain, device: domain.abort_job(),  # noqa: ARG005
     Op.SUSPEND: lambda domain, device: domain.suspend(),  # noqa: ARG005
     Op.RESUME: lambda domain, device: domain.resume(),  # noqa: ARG005
     Op.REBOOT: lambda domain, device: domain.reboot(),  # noqa: ARG005
