@@ -91,6 +91,9 @@ def _bare_host(host: Host) -> _host.Host:
 
 def wrap(expression: str, returns: str) -> str:
     """Return ``expression`` turned from an object of the asynchronous API into one of ours."""
+    if returns in SHADOWED and "\n" in expression:
+        inner = expression.replace("\n", "\n    ")
+        return f"{returns}(\n            {inner}\n        )"
     if returns in SHADOWED:
         return f"{returns}({expression})"
     return expression
