@@ -216,7 +216,10 @@ async def test_faults_compose(host, domain):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (lambda f: f.before("atach", MonitorLost), "no operation is called 'atach'; there are att"),
+        (
+            lambda f: f.before("atach", MonitorLost),
+            "no operation is called 'atach'; there are abort_job",
+        ),
         (lambda f: f.before("attach"), "nothing is to happen before attach_device"),
         (lambda f: f.before("attach", MonitorLost, nth=0), "counted from 1"),
         (lambda f: f.lose_event("Stoped"), "no event is called 'Stoped'"),
