@@ -29,6 +29,8 @@ _TOPICS = (
     "devices",
     "migration",
     "tuning",
+    "resizing",
+    "saving",
     "persistence",
     "reconnect",
     "concurrency",
@@ -47,6 +49,9 @@ from hvcore.testing.suite.migration import TestMigration  # noqa: E402
 from hvcore.testing.suite.operations import TestOperations  # noqa: E402
 from hvcore.testing.suite.persistence import TestPersistence  # noqa: E402
 from hvcore.testing.suite.reconnect import TestReconnect  # noqa: E402
+from hvcore.testing.suite.resizing import TestResizing  # noqa: E402
+from hvcore.testing.suite.resizing import TestStatistics  # noqa: E402
+from hvcore.testing.suite.saving import TestSaving  # noqa: E402
 from hvcore.testing.suite.tuning import TestTuning  # noqa: E402
 
 pytest_plugins = ["hvcore.testing.plugin"]
@@ -62,6 +67,9 @@ __all__ = [
     "TestOperations",
     "TestPersistence",
     "TestReconnect",
+    "TestResizing",
+    "TestSaving",
+    "TestStatistics",
     "TestTuning",
     "pytest_plugins",
 ]
