@@ -231,3 +231,27 @@ class KnowsNoMemory(TestDriver):
         from hvcore.driver import Info
 
         return Info(memory=0, cpu_time=0)
+
+
+@mutant(TestDriver, "TestSaving")
+class SavesNothing(TestDriver):
+    async def save(self, record, fd):
+        pass
+
+
+@mutant(TestDriver, "TestSaving")
+class StandsStillAfterADump(TestDriver):
+    async def dump_done(self, record, *, reset, resume):
+        pass
+
+
+@mutant(TestDriver, "TestResizing")
+class TakesNoMemory(TestDriver):
+    async def set_memory(self, record, live, size):
+        record.runtime.set_memory(size)
+
+
+@mutant(TestDriver, "TestStatistics")
+class KnowsNoVirtualCpus(TestDriver):
+    async def vcpu_info(self, record):
+        return []

@@ -79,6 +79,11 @@ def test_on_a_host_in_memory_with_faults(example, everywhere):
     assert outcome.seconds < FASTEST
 
 
+def test_unchanged_on_a_host_with_the_capabilities_of_a_qemu(example, everywhere):
+    outcome = example("--hv-uri", "test:///?caps=qemu-10.0.0-x86_64&{host}")
+    assert outcome.passed - everywhere >= FAULTS
+
+
 @pytest.mark.qemu
 def test_unchanged_on_qemu(qemu, example, everywhere):
     assert example("--hv-uri", "qemu:///embed?root={root}").passed == everywhere

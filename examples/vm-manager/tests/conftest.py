@@ -48,7 +48,12 @@ class Site:
         self.scheme = uri.partition(":")[0]
         self.uris = {name: uri.format(host=name, root=folder / name) for name in ("a", "b")}
         kind = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "qemu"
-        text = TEMPLATES[self.scheme].replace("{folder}", str(folder)).replace("{kind}", kind)
+        # A test host with the capabilities of a QEMU takes what that QEMU takes.
+        text = (
+            TEMPLATES["qemu" if "caps=qemu" in uri else self.scheme]
+            .replace("{folder}", str(folder))
+            .replace("{kind}", kind)
+        )
         self.template = Template(text)
 
     def manager(self, **options):

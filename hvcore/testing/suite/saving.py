@@ -58,10 +58,10 @@ class TestSaving:
         contract.need(*_VERBS)
         domain = await contract.started()
         await domain.managed_save()
-        assert domain.has_managed_save
+        assert (await contract.find()).has_managed_save
         await domain.start()
         assert await domain.state() == _RESTORED
-        assert not domain.has_managed_save
+        assert not (await contract.find()).has_managed_save
         happened = ["Suspended(Paused)", "Stopped(Saved)", "Started(Restored)"]
         assert contract.happened(domain) == happened
         await domain.destroy()
