@@ -32,6 +32,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _api_of_cloud_hypervisor(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold what tests of that driver ask and are answered against the description of the API."""
+    if request.path.stem.startswith("test_ch_"):
+        from tests import ch_api  # only they need the driver
+
+        ch_api.hold(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def qemu() -> Path:
     """Return QEMU's binary; a test that uses it is marked ``qemu``."""

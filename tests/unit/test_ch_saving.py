@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 
 import pytest
@@ -47,6 +48,11 @@ def passing(lab):
     return [path for path in states.rglob("*") if path.is_file()]
 
 
+def without_numbers(text):
+    """Return a live document without the numbers that the host gives out."""
+    return re.sub(r" id='\d+'|/dev/pts/\d+", "", text)
+
+
 async def test_a_guest_is_saved_and_goes_on_where_it_was(lab):
     async with await lab.host() as host:
         domain = await host.define(lab.document(devices=VSOCK + TAP))
@@ -58,7 +64,7 @@ async def test_a_guest_is_saved_and_goes_on_where_it_was(lab):
         await host.restore(str(lab.folder / "saved"))
         assert (await domain.state())[1] is RunningReason.RESTORED
         after = await domain.xml()
-        assert after.replace("id='2'", "id='1'") == before
+        assert without_numbers(after) == without_numbers(before)
         net = (await domain._record.runtime.vmm.monitor.call("vm.info"))["config"]["net"]
         assert len(net[0]["fds"]) == 1
         assert passing(lab) == []

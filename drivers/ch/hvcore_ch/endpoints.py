@@ -37,10 +37,11 @@ USED: Final = {
 
 UNUSED: Final = {
     "vm.delete": "vmm.shutdown ends VM and process together; a process has one VM in its life",
-    "vm.shutdown": "as above; the guest's own power-off needs no request",
+    "vm.shutdown": "vmm.shutdown does it too; a guest's own power-off needs no request",
     "vm.resize-zone": "zones are NUMA cells, whose memory stays as it is",
-    "vm.add-user-device": "libvirt has no such device to attach; documents have it at the start",
-    "vm.add-generic-vhost-user": "as above",
+    "vm.add-user-device": "no device of libvirt's is one; ch:user-device is there at the start",
+    "vm.add-generic-vhost-user": "no device of libvirt's is one; ch:vhost-user-device is there "
+    "at the start",
     "vm.send-migration": "migration is not implemented yet",
     "vm.receive-migration": "migration is not implemented yet",
 }

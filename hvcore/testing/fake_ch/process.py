@@ -34,6 +34,9 @@ from hvcore.testing.fake_ch.tree import os_error
 from hvcore.testing.fake_ch.vcpus import VcpuThreads
 from hvcore.testing.fake_ch.wire import Codec
 
+INJECTED: Final = "Injected"
+"""The server that answers what a test wants to be answered, so that it can be told apart."""
+
 _START: Final = "Failed to start the VMM thread"
 
 
@@ -121,11 +124,12 @@ class Process:
     def _answer(self, peer: socket.socket, request: Request) -> Answer | None:
         fault = self._faults.of_request(request.path.removeprefix(f"{ROOT}/"))
         if fault is None:
-            return self._service.handle(request)
+            answer = self._service.handle(request)
+            return answer._replace(server=INJECTED) if self._faults["drop"] else answer
         kind = fault["do"]
         if kind == "answer":
             body = fault.get("body", ["Injected failure"])
-            return Answer(fault.get("status", 500), json.dumps(body))
+            return Answer(fault.get("status", 500), json.dumps(body), INJECTED)
         if kind == "hang":
             while True:
                 time.sleep(3600)
@@ -136,12 +140,12 @@ class Process:
         if kind == "garbage":
             peer.sendall(b"\x00\xffthis is no HTTP\r\n\r\n")
             return None
-        answer = self._service.handle(request).encode()
+        cut = self._service.handle(request).encode()
         if kind == "die-after":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind != "half":
             raise ValueError(f"unknown fault: {kind}")
-        peer.sendall(answer[: len(answer) // 2])
+        peer.sendall(cut[: len(cut) // 2])
         return None
 
     # Life ---------------------------------------------------------------------------------
