@@ -256,6 +256,53 @@ async def test_a_copy_that_cannot_be_removed_now_is_removed_later(manager, site,
     assert await where() == ("b", "b")
 
 
+# -- moving ---------------------------------------------------------------------------------------
+
+
+async def test_a_guest_moves_while_it_runs(manager, site, hosts, faults, where):
+    await manager.create(site.machine())
+    with hosts["b"].events((events.LifecycleEvent,)) as stream:
+        assert did(await manager.drain("a")) == [("moved", "web", "b")]
+    happened = [type(each).__name__ async for each in stream]
+    assert "Stopped" not in happened
+    assert await where() == ("b", "b")
+
+
+@pytest.mark.parametrize("phase", ["migrate_prepare", "migrate_perform", "migrate_finish"])
+@pytest.mark.parametrize("error", [DriverError("no route"), MonitorLost, Crash()], ids=str)
+async def test_a_guest_that_cannot_move_is_started_elsewhere(
+    manager, site, faults, where, phase, error
+):
+    await manager.create(site.machine())
+    faults["a" if phase == "migrate_perform" else "b"].before(phase, error)
+    report = await manager.drain("a")
+    assert report.problems == {}
+    assert await where() == ("b", "b")
+
+
+async def test_a_move_that_hangs_is_given_up(site, hosts, faults, where):
+    faults["a"].before("migrate_perform", Hang())
+    async with site.manager(patience=0.1) as manager:
+        await manager.create(site.machine())
+        assert did(await manager.drain("a")) == [("defined", "web", "b"), ("started", "web", "b")]
+    assert await where() == ("b", "b")
+
+
+@pytest.mark.parametrize("moved", [True, False])
+async def test_the_manager_ends_while_a_guest_moves(site, hosts, where, moved):
+    async with site.manager() as manager:
+        await manager.create(site.machine())
+        manager.inventory.entries["web"].destination = "b"
+        manager.inventory.save()
+    domain = await hosts["a"].lookup("web")
+    if moved:
+        await domain.migrate(hosts["b"], live=True, persistent=True, undefine_source=True)
+    async with site.manager() as manager:
+        assert did(await manager.reconcile()) == []
+        assert manager.inventory.entries["web"].host == ("b" if moved else "a")
+    assert await where() == (("b", "b") if moved else ("a", "a"))
+
+
 # -- stopping -------------------------------------------------------------------------------------
 
 
@@ -279,6 +326,7 @@ async def test_what_could_not_be_removed_is_removed_later(manager, site, faults,
 
 async def test_a_host_that_does_not_let_go_keeps_its_machine(manager, site, faults, where):
     await manager.create(site.machine())
+    faults["a"].before("migrate_begin", DriverError("busy"))
     faults["a"].before("undefine", DriverError("busy"))
     report = await manager.drain("a")
     assert isinstance(report.problems["web"], UncertainError)

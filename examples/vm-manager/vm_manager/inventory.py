@@ -17,12 +17,14 @@ class Entry:
 
     :ivar host: where it is, or may be; None while no host has it.
     :ivar definition: the document to define it by; once a host took it, the host's version of it.
+    :ivar destination: where it is on its way to, or has arrived since.
     :ivar unsettled: sizes ("cpus", "memory") that the running guest does not have yet.
     """
 
     machine: Machine
     definition: str
     host: str | None = None
+    destination: str | None = None
     unsettled: set[str] = field(default_factory=set)
 
 
@@ -46,5 +48,6 @@ class Inventory:
         new.replace(self._path)
 
     def on(self, host: str) -> list[Entry]:
-        """Return what a host has, by name."""
-        return [each for _, each in sorted(self.entries.items()) if each.host == host]
+        """Return what a host has or is about to have, by name."""
+        entries = [entry for _, entry in sorted(self.entries.items())]
+        return [each for each in entries if host in (each.host, each.destination)]

@@ -21,6 +21,7 @@ from hvcore import events
 from hvcore.errors import HvError
 from hvcore.errors import NoSuchDomain
 from hvcore.lifecycle import State
+from hvcore.operations import Op
 from hvcore.registry import Registry
 from vm_manager.inventory import Entry
 from vm_manager.machine import uuid_of
@@ -206,7 +207,8 @@ class Manager:
             report = Report()
             lost = self.inventory.on(name)
             for entry in lost:
-                entry.host = None
+                entry.host = None if entry.host == name else entry.host
+                entry.destination = None if entry.destination == name else entry.destination
             self.inventory.save()
             for entry in lost:
                 await self._bring(entry, report)
@@ -224,16 +226,25 @@ class Manager:
         self._changed.set()
 
     async def drain(self, name: str) -> Report:
-        """Move everything off a host that works, guests shut down on the way, and leave it."""
+        """Move everything off a host that works, and use it no more once it is empty.
+
+        Guests move while they run where their host can do that; others are shut down and started
+        elsewhere.
+        """
         async with self._turn:
             report = Report()
             for entry in self.inventory.on(name):
                 with self._noting(entry.machine.name, report):
+                    await self._locate(entry)
+                    if entry.host != name or await self._migrated(entry, report):
+                        continue
                     domain = await self._domain(entry)
                     if domain.is_active:
                         await self._stop(domain)
                     await self._leave(entry)
                     await self._place(entry, report, without=name)
+            if not self.inventory.on(name):
+                await self._close(name)
             return report
 
     @property
@@ -304,6 +315,7 @@ class Manager:
         :raises NoHostError: none can.
         :raises UncertainError: one may have it and does not say.
         """
+        await self._locate(entry)
         name, first = entry.machine.name, entry.host
         if first is not None and first not in self._hosts:
             raise UncertainError(f"'{name}' may be on {first}, which cannot be reached")
@@ -346,6 +358,46 @@ class Manager:
             await domain.resume()
             done.append("resumed")
         return done
+
+    async def _migrated(self, entry: Entry, report: Report) -> bool:
+        """Move a running guest to another host; return whether that went well."""
+        domain = await self._domain(entry)
+        if not domain.is_active or not domain.supports(Op.MIGRATE):
+            return False
+        for name in self.hosts:
+            if name == entry.host:
+                continue
+            entry.destination = name
+            self.inventory.save()
+            try:
+                async with asyncio.timeout(self._patience):
+                    await domain.migrate(
+                        self._hosts[name], live=True, persistent=True, undefine_source=True
+                    )
+            except FAILURES as error:
+                _log.warning("%s cannot move to %s: %s", entry.machine.name, name, error)
+            await self._locate(entry)
+            if entry.host == name:
+                report.actions.append(Action("moved", entry.machine.name, name))
+                return True
+        return False
+
+    async def _locate(self, entry: Entry) -> None:
+        """Find out on which side of a move a machine is; it runs on one of them at most.
+
+        :raises UncertainError: the host that it was on its way to cannot be reached.
+        """
+        if entry.destination is None:
+            return
+        if entry.destination not in self._hosts:
+            name = entry.machine.name
+            raise UncertainError(f"'{name}' may be on {entry.destination}, which cannot be reached")
+        domain = await _find(self._hosts[entry.destination], entry.machine.uuid)
+        if domain is not None and domain.is_active:
+            entry.host = entry.destination
+            entry.definition = await _definition(domain)
+        entry.destination = None
+        self.inventory.save()
 
     async def _settle(self, domain: Domain, entry: Entry) -> None:
         """Give the running guest the size that its definition has."""
