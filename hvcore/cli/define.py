@@ -59,14 +59,12 @@ def create(session: Session, file: str, *, validate: bool, paused: bool, console
 def undefine(session: Session, domain: str, *, managed_save: bool) -> None:
     """Remove the definition of a domain; a running one goes on as a transient one."""
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
-        name = found.name
         await found.undefine(managed_save=managed_save)
-        return name
 
-    name = session.on(domain, work, failing=f"Failed to undefine domain '{domain}'")
-    session.done(f"Domain '{name}' has been undefined")
+    session.on(domain, work, failing=f"Failed to undefine domain '{domain}'")
+    session.done(f"Domain '{domain}' has been undefined")
 
 
 @click.command()
@@ -76,13 +74,10 @@ def undefine(session: Session, domain: str, *, managed_save: bool) -> None:
 def autostart(session: Session, domain: str, *, disable: bool) -> None:
     """Start a domain when the host does."""
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         await found.set_autostart(autostart=not disable)
-        return found.name
 
     prefix = "un" if disable else ""
-    name = session.on(
-        domain, work, failing=f"Failed to {prefix}mark domain '{domain}' as autostarted"
-    )
-    session.done(f"Domain '{name}' {prefix}marked as autostarted")
+    session.on(domain, work, failing=f"Failed to {prefix}mark domain '{domain}' as autostarted")
+    session.done(f"Domain '{domain}' {prefix}marked as autostarted")

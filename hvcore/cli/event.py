@@ -9,6 +9,8 @@ from typing import Any
 import attrs
 import click
 
+from hvcore.cli.words import Timeout
+
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
     from hvcore.events import Event
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--event", "kind", help="only of this kind, see --list")
 @click.option("--all", "all_", is_flag=True, help="of every kind")
 @click.option("--loop", is_flag=True, help="until interrupted, rather than one event")
-@click.option("--timeout", type=float, help="seconds to wait at most")
+@click.option("--timeout", type=Timeout(), help="seconds to wait at most")
 @click.option("--timestamp", is_flag=True, help="print when each event happened")
 @click.option("--list", "list_kinds", is_flag=True, help="list the kinds")
 @click.pass_obj

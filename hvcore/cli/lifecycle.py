@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hvcore.cli.session import domain_argument
+from hvcore.cli.words import Timeout
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
@@ -25,6 +26,8 @@ def start(session: Session, domain: str, *, paused: bool, console: bool, force_b
 
     async def work(host: Host, found: Domain) -> str:
         del host
+        if found.is_active:
+            session.refuse("Domain is already active")
         await found.start(paused=paused, force_boot=force_boot)
         if console:
             from hvcore.cli.console import attach  # noqa: PLC0415 - only on request
@@ -39,22 +42,21 @@ def start(session: Session, domain: str, *, paused: bool, console: bool, force_b
 @click.command()
 @domain_argument
 @click.option("--wait", is_flag=True, help="wait until the guest is off")
-@click.option("--timeout", type=float, help="seconds to wait at most")
+@click.option("--timeout", type=Timeout(), help="seconds to wait at most")
 @click.pass_obj
 def shutdown(session: Session, domain: str, *, wait: bool, timeout: float | None) -> None:
     """Ask the guest to shut down (ACPI power button)."""
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         await found.shutdown()
         if wait or timeout is not None:
             from hvcore.lifecycle import State  # noqa: PLC0415 - only on request
 
             await found.wait_for(State.SHUTOFF, within=timeout)
-        return found.name
 
-    name = session.on(domain, work, failing=f"Failed to shutdown domain '{domain}'")
-    session.done(f"Domain '{name}' is being shutdown")
+    session.on(domain, work, failing=f"Failed to shutdown domain '{domain}'")
+    session.done(f"Domain '{domain}' is being shutdown")
 
 
 @click.command()
@@ -64,13 +66,12 @@ def shutdown(session: Session, domain: str, *, wait: bool, timeout: float | None
 def destroy(session: Session, domain: str, *, graceful: bool) -> None:
     """Stop a domain at once, as by pulling the plug."""
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         await found.destroy(graceful=graceful)
-        return found.name
 
-    name = session.on(domain, work, failing=f"Failed to destroy domain '{domain}'")
-    session.done(f"Domain '{name}' destroyed")
+    session.on(domain, work, failing=f"Failed to destroy domain '{domain}'")
+    session.done(f"Domain '{domain}' destroyed")
 
 
 def _simple(verb: str, failing: str, done: str, text: str) -> click.Command:
@@ -80,13 +81,12 @@ def _simple(verb: str, failing: str, done: str, text: str) -> click.Command:
     @domain_argument
     @click.pass_obj
     def command(session: Session, domain: str) -> None:
-        async def work(host: Host, found: Domain) -> str:
+        async def work(host: Host, found: Domain) -> None:
             del host
             await getattr(found, verb)()
-            return found.name
 
-        name = session.on(domain, work, failing=f"Failed to {failing} domain '{domain}'")
-        session.done(f"Domain '{name}' {done}")
+        session.on(domain, work, failing=f"Failed to {failing} domain '{domain}'")
+        session.done(f"Domain '{domain}' {done}")
 
     return command
 

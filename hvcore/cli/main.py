@@ -14,6 +14,7 @@ import click
 
 from hvcore import __version__
 from hvcore.cli.session import Session
+from hvcore.cli.words import arranged
 
 VERBS: Final = {
     # verb: module, one line of help (so that `hv --help` imports nothing)
@@ -115,7 +116,10 @@ class _Verbs(click.Group):
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             ctx.fail(f"unknown command: '{args[0]}'{hint}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is None or isinstance(command, click.Group):
+            return name, command, rest
+        return name, command, arranged(command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs from the table, without importing them."""

@@ -63,13 +63,12 @@ def list_(session: Session, /, **options: Any) -> None:
         return sorted(rows, key=lambda r: (r["id"] is None, r["id"] or 0, r["name"]))
 
     rows = session.run(work)
-    only = next((key for key in ("name", "uuid", "ids") if options[key]), None)
+    only = [key for key in ("uuid", "id", "name") if options["ids" if key == "id" else key]]
     if session.as_json:
         session.value(rows, "")
-    elif only is not None:
-        key = "id" if only == "ids" else only
+    elif only:
         for row in rows:
-            click.echo("-" if row[key] is None else row[key])
+            click.echo(" ".join("-" if row[key] is None else str(row[key]) for key in only))
     else:
         columns = ["Id", "Name", "State"] + (["Title"] if options["title"] else [])
         keys = ["id", "name", "state"] + (["title"] if options["title"] else [])

@@ -10,6 +10,7 @@ import click
 from hvcore.cli.session import domain_argument
 from hvcore.cli.tuning import scope
 from hvcore.cli.tuning import scope_options
+from hvcore.cli.words import malformed
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
@@ -32,11 +33,7 @@ class Size(click.ParamType[int]):
         try:
             return int(digits) * unit_factor(unit)
         except ValueError:
-            self.fail(
-                f"Scaled numeric value '{text}' for <size> option is malformed or out of range",
-                param,
-                ctx,
-            )
+            malformed(text, param, ctx, "Scaled numeric")
 
 
 @click.command()
@@ -58,18 +55,18 @@ def setmem(session: Session, /, domain: str, size: int, **options: Any) -> None:
 
 @click.command()
 @domain_argument
-@click.argument("disk")
+@click.argument("path")
 @click.argument("size", type=Size())
 @click.pass_obj
-def blockresize(session: Session, /, domain: str, disk: str, size: int) -> None:
+def blockresize(session: Session, /, domain: str, path: str, size: int) -> None:
     """Change the size of a disk while the guest runs."""
 
     async def work(host: Host, found: Domain) -> None:
         del host
-        await found.resize_disk(disk, size)
+        await found.resize_disk(path, size)
 
     session.on(domain, work)
-    session.done(f"Block device '{disk}' is resized")
+    session.done(f"Block device '{path}' is resized")
 
 
 @click.command()

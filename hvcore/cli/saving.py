@@ -57,13 +57,12 @@ def save(
     state = _running(running=running, paused=paused)
     document = None if xml is None else read_document(xml, session)
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         await found.save(_absolute(file), xml=document, running=state)
-        return found.name
 
-    name = session.on(domain, work, failing=f"Failed to save domain '{domain}' to {file}")
-    session.done(f"Domain '{name}' saved to {file}")
+    session.on(domain, work, failing=f"Failed to save domain '{domain}' to {file}")
+    session.done(f"Domain '{domain}' saved to {file}")
 
 
 @click.command()
@@ -127,13 +126,12 @@ def managedsave(session: Session, domain: str, *, running: bool, paused: bool) -
     """Save a guest where its next start finds it, and end it."""
     state = _running(running=running, paused=paused)
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         await found.managed_save(running=state)
-        return found.name
 
-    name = session.on(domain, work, failing=f"Failed to save domain '{domain}' state")
-    session.done(f"Domain '{name}' state saved by libvirt")
+    session.on(domain, work, failing=f"Failed to save domain '{domain}' state")
+    session.done(f"Domain '{domain}' state saved by libvirt")
 
 
 @click.command("managedsave-remove")
@@ -142,19 +140,18 @@ def managedsave(session: Session, domain: str, *, running: bool, paused: bool) -
 def managedsave_remove(session: Session, domain: str) -> None:
     """Remove the saved state that the next start would begin with."""
 
-    async def work(host: Host, found: Domain) -> tuple[str, bool]:
+    async def work(host: Host, found: Domain) -> bool:
         del host
         there = found.has_managed_save
         if there:
             await found.managed_save_remove()
-        return found.name, there
+        return there
 
     failing = f"Failed to remove managed save image for domain '{domain}'"
-    name, there = session.on(domain, work, failing=failing)
-    if there:
-        session.done(f"Removed managedsave image for domain '{name}'")
+    if session.on(domain, work, failing=failing):
+        session.done(f"Removed managedsave image for domain '{domain}'")
     else:
-        session.done(f"Domain '{name}' has no manage save image; removal skipped")
+        session.done(f"Domain '{domain}' has no manage save image; removal skipped")
 
 
 @click.command("managedsave-dumpxml")
@@ -221,11 +218,10 @@ def dump(session: Session, /, domain: str, file: str, **options: Any) -> None:
     if options["memory_only"]:
         kind = kind or "elf"
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> None:
         del host
         flags = {name: options[name] for name in ("live", "crash", "reset")}
         await found.dump(_absolute(file), kind=kind, **flags)
-        return found.name
 
-    name = session.on(domain, work, failing=f"Failed to core dump domain '{domain}' to {file}")
-    session.done(f"Domain '{name}' dumped to {file}")
+    session.on(domain, work, failing=f"Failed to core dump domain '{domain}' to {file}")
+    session.done(f"Domain '{domain}' dumped to {file}")

@@ -13,6 +13,7 @@ import click
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import NoSuchDomain
 from hvcore.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ class Session:
             try:
                 domain = await host.lookup(key)
             except HvError as error:
-                self.fail(error, failing=f"failed to get domain '{key}'")
+                failed = f"failed to get domain '{key}'"
+                if isinstance(error, NoSuchDomain) and not self.as_json:
+                    self.refuse(failed)  # virsh says no more than that
+                self.fail(error, failing=failed)
             return await work(host, domain)
 
         return self.run(found, failing=failing, source=source)

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from hvcore.cli.session import domain_argument
+from hvcore.cli.words import Number
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
@@ -125,8 +126,8 @@ def dommemstat(session: Session, domain: str) -> None:
 @click.command("cpu-stats")
 @domain_argument
 @click.option("--total", is_flag=True, help="only all CPUs together")
-@click.option("--start", type=int, help="number of the first CPU to show")
-@click.option("--count", type=int, help="how many CPUs to show")
+@click.option("--start", type=Number(signed=True), help="number of the first CPU to show")
+@click.option("--count", type=Number(signed=True), help="how many CPUs to show")
 @click.pass_obj
 def cpu_stats(
     session: Session, domain: str, *, total: bool, start: int | None, count: int | None
@@ -356,13 +357,13 @@ def _selectors(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
+@click.argument("domain", nargs=-1, metavar="[DOMAIN]...")
 @click.option("--list-active", is_flag=True, help="only of domains that run")
 @click.option("--list-inactive", is_flag=True, help="only of domains that do not run")
 @click.option("--raw", is_flag=True, help="accepted for scripts written for virsh")
 @_selectors
 @click.pass_obj
-def domstats(session: Session, /, domains: tuple[str, ...], **options: Any) -> None:
+def domstats(session: Session, /, domain: tuple[str, ...], **options: Any) -> None:
     """Show all statistics of domains, or of all domains."""
     groups = [group for name, group in _SELECTORS.items() if options[name]]
     active = None
@@ -370,12 +371,12 @@ def domstats(session: Session, /, domains: tuple[str, ...], **options: Any) -> N
         active = options["list_active"]
 
     async def work(host: Host) -> dict[str, dict[str, Any]]:
-        if not domains:
+        if not domain:
             return await host.stats(groups, active=active)
         found = {}
-        for key in domains:
-            domain = await host.lookup(key)
-            found[domain.name] = await domain.stats(groups)
+        for key in domain:
+            each = await host.lookup(key)
+            found[each.name] = await each.stats(groups)
         return found
 
     found = session.run(work)

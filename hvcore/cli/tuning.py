@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from hvcore.cli.session import domain_argument
+from hvcore.cli.words import Number
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 
@@ -49,7 +50,7 @@ def scope(options: dict[str, Any]) -> dict[str, bool | None]:
 
 @click.command()
 @domain_argument
-@click.argument("count", type=int)
+@click.argument("count", type=Number())
 @click.option("--maximum", is_flag=True, help="how many there can be, at the next start")
 @click.option("--hotpluggable", is_flag=True, help="those that come can be unplugged again")
 @scope_options
@@ -165,14 +166,13 @@ def _masks(
     domain: str,
     column: str,
     ask: Callable[[Domain], Awaitable[dict[int, NodeSet | None]]],
-    only: int | None = None,
 ) -> None:
     """Print the masks of threads, by their number."""
 
     async def work(host: Host, found: Domain) -> dict[int, str]:
         count = await _host_cpus(host)
         masks = await ask(found)
-        return {n: _shown(mask, count) for n, mask in masks.items() if only in (None, n)}
+        return {n: _shown(mask, count) for n, mask in masks.items()}
 
     masks = session.on(domain, work)
     if session.as_json:
@@ -196,9 +196,9 @@ def _pin(
 
 @click.command()
 @domain_argument
-@click.argument("vcpu", type=int, required=False)
+@click.argument("vcpu", type=Number(), required=False)
 @click.argument("cpulist", required=False)
-@click.option("--vcpu", "vcpu_option", type=int, help="number of the virtual CPU")
+@click.option("--vcpu", "vcpu_option", type=Number(), help="number of the virtual CPU")
 @click.option("--cpulist", "cpulist_option", help="host CPUs, as 0-3,^2; r for all")
 @scope_options
 @click.pass_obj
@@ -210,11 +210,25 @@ def vcpupin(
     number = options["vcpu_option"] if vcpu is None else vcpu
     cpus = options["cpulist_option"] if cpulist is None else cpulist
     if cpus is None:
-        _masks(session, domain, "VCPU", lambda found: found.vcpu_pins(**where), number)
+        _masks(session, domain, "VCPU", lambda found: _vcpu_pins(session, found, number, where))
         return
     if number is None:
         _refuse(session, "vcpupin: Missing vCPU number in pin mode.")
     _pin(session, domain, cpus, lambda found, mask: found.pin_vcpu(number, mask, **where))
+
+
+async def _vcpu_pins(
+    session: Session, found: Domain, number: int | None, where: dict[str, bool | None]
+) -> dict[int, NodeSet | None]:
+    """Return where virtual CPUs may run, or where one may; end the program if there is none."""
+    masks = await found.vcpu_pins(**where)
+    if number is None:
+        return masks
+    if number not in masks:
+        live = where["live"] or (not where["config"] and found.is_active)
+        kind = "live" if live else "persistent"
+        _refuse(session, f"vcpu {number} is out of range of {kind} cpu count {len(masks)}")
+    return {number: masks[number]}
 
 
 @click.command()
@@ -243,7 +257,7 @@ def emulatorpin(session: Session, /, domain: str, cpulist: str | None, **options
 
 @click.command()
 @domain_argument
-@click.argument("iothread", type=int)
+@click.argument("iothread", type=Number())
 @click.argument("cpulist")
 @scope_options
 @click.pass_obj

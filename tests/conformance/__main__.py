@@ -118,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
         print(summary(outcomes, options.summary))
     if options.update_gaps:
         suites.write_known_gaps(options.suite, failed)
+    for line in suite.notes():
+        print(line)
     print(f"{options.suite}: {len(outcomes) - len(failed)} passed, {len(failed)} failed")
     return 0
 

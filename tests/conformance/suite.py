@@ -157,6 +157,10 @@ class Suite(ABC):
         rows = json.loads((self.folder / self.listing).read_text("utf-8"))
         return {row.get("id") or row["name"]: row for row in rows}
 
+    def notes(self) -> list[str]:
+        """Return what is to be known of cases that are not run."""
+        return []
+
     @abstractmethod
     def check(self, case: dict[str, Any], progress: Progress) -> None:
         """Run one case.

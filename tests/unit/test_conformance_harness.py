@@ -15,6 +15,8 @@ from tests.conformance.qmpschema import QmpSchema
 from tests.conformance.suite import CaseFailedError
 from tests.conformance.suite import Outcome
 from tests.conformance.suite import Suite
+from tests.conformance.suites.testdriver import Alignment
+from tests.conformance.suites.testdriver import commands
 
 COMMAND = """\
 LC_ALL=C \\
@@ -184,3 +186,23 @@ def test_unknown_cases_are_a_usage_error(made_up, capsys):
     with pytest.raises(SystemExit):
         command.main(["made_up", "--case", "nope"])
     assert "no such case: nope" in capsys.readouterr().err
+
+
+def test_scripts_of_virsh_are_read_as_it_reads_them():
+    text = "list --all; echo 'a;b' # no\ndom\\\nname 1\n\n"
+    assert commands(text) == [["list", "--all"], ["echo", "a;b"], ["domname", "1"]]
+
+
+def test_what_hv_says_has_to_be_what_virsh_said():
+    told = " Id   Name\n-----\n 1    a\n\nunknown\nOS Type: linux\nSecurity DOI: x\n## Exit code: 1"
+    found = Alignment(told)
+    found.take(["Id Name", "1 a"])
+    found.skip()
+    found.take(["OS Type: hvm"])
+    found.finish()
+    assert found.failed
+    other = Alignment(told)
+    with pytest.raises(CaseFailedError, match="2 a"):
+        other.take(["Id Name", "2 a"])
+    with pytest.raises(CaseFailedError, match="unknown"):
+        other.finish()

@@ -240,3 +240,21 @@ def test_a_host_is_read_as_it_is_written():
         read_host("<capabilities><host/></capabilities>")
     with pytest.raises(HvError, match="invalid literal"):
         read_host(host.to_xml().replace("<cell id='0'>", "<cell id='x'>"))
+
+
+@pytest.mark.parametrize(
+    ("os", "model"),
+    [
+        ("<type>hvm</type>", "cirrus"),
+        ("<type>xen</type>", "xen"),
+        ("<type>linux</type>", "xen"),
+        ("<type arch='ppc64le'>hvm</type>", "vga"),
+    ],
+)
+async def test_displays_have_the_adapters_of_libvirts_driver(os, model):
+    async with await connect("test:///default?video") as host:
+        domain = await host.define(
+            f"<domain type='test'><name>v</name><memory>1</memory><os>{os}</os>"
+            "<devices><graphics type='vnc'/></devices></domain>"
+        )
+        assert f"<model type='{model}'" in await domain.xml()

@@ -11,6 +11,7 @@ from hvcore.pipeline import unclaimed
 from hvcore.rules import hotplug as rules
 from hvcore_test import aliases
 from hvcore_test import hotplug
+from hvcore_test.rules import RULES
 
 if TYPE_CHECKING:
     from hvcore.hostinfo import HostInfo
@@ -26,10 +27,10 @@ class Generic:
         self._registry = registry
         self._driver = driver
         self._host = host
-        self._pipeline = Pipeline(registry)
+        self._pipeline = Pipeline(registry, RULES)
 
     def pipeline(self) -> Pipeline:
-        """Return libvirt's generic pipeline."""
+        """Return libvirt's generic pipeline, with the defaults of its test driver."""
         return self._pipeline
 
     def context(self, domain: Domain, *, new: bool) -> Context:

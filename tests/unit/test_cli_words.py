@@ -1,0 +1,69 @@
+"""Arguments by name and numbers, as virsh understands them."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hvcore.cli.main import hv
+from hvcore.cli.words import Number
+from hvcore.cli.words import Timeout
+from hvcore.cli.words import arranged
+
+
+@click.command("verb")
+@click.argument("domain")
+@click.argument("count", type=Number())
+@click.argument("rest", nargs=-1)
+@click.option("--live", is_flag=True)
+@click.option("--size")
+def verb(**found):
+    click.echo(found)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("a 1", "a 1"),
+        ("--count 1 a", "a 1"),
+        ("--count=1 --domain a --live", "--live a 1"),
+        ("1 --domain=a --size --count", "--size --count a 1"),
+        ("a -1 --size 2", "--size 2 -- a -1"),
+        ("a 1 --rest x --rest=y", "a 1 x y"),
+        ("a -- --count", "-- a --count"),
+        ("a 1 --help", "--help a 1"),
+        ("", ""),
+    ],
+)
+def test_arguments_may_have_their_names(args, expected):
+    assert arranged(verb, args.split()) == expected.split()
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(click.UsageError, match="command 'verb' requires <domain> option"):
+        arranged(verb, ["--count", "1"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (Number(), ["0", "4294967295"], ["-1", "4294967296", "1.5", "", "9" * 5000, "٣"]),
+        (Number(signed=True), ["-1", "2147483647"], ["2147483648", "abc", "4M"]),
+        (Timeout(), ["1", "0.5"], ["0", "-1", "2147484", "nan", "4M"]),
+    ],
+)
+def test_numbers_have_their_limits(kind, good, bad):
+    param = click.Option(["--start"])
+    for text in good:
+        assert kind.convert(text, param, None) == float(text)
+    for text in bad:
+        with pytest.raises(click.UsageError) as caught:
+            kind.convert(text, param, None)
+        said = f"Numeric value '{text}' for <start> option is malformed or out of range"
+        assert caught.value.message == said
+
+
+def test_names_work_for_verbs():
+    said = CliRunner().invoke(hv, ["-c", "test:///default", "domname", "--domain", "1"])
+    assert said.output == "test\n"
