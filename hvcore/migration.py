@@ -188,7 +188,7 @@ class _Migration:
                 _persist(target, arrived, persistent)
             await _to_the_end(self._finish(arrived, cookie))
         except BaseException as error:  # noqa: BLE001 - raised again, perhaps explained
-            raised = self._explained(error, arrived)
+            raised = await self._explained(error, arrived)
             await _to_the_end(self._give_up(arrived, number))
             if arrived.persistent is not before:
                 _restore(target, arrived, before)
@@ -295,11 +295,13 @@ class _Migration:
         except HvError as error:
             _log.error("Failed to resume guest %s after failure: %s", record.name, error)
 
-    def _explained(self, error: BaseException, arrived: Record) -> BaseException:
+    async def _explained(self, error: BaseException, arrived: Record) -> BaseException:
         """Return an error that also says what the destination knows."""
-        told = self._target.driver.migrate_error(arrived) if arrived.active else None
         failed = isinstance(error, DriverError) and error.kind is ErrorClass.OPERATION_FAILED
-        if told is None or not failed:
+        if not (failed and arrived.active):
+            return error
+        told = await self._target.driver.migrate_error(arrived)
+        if told is None or told == str(error):
             return error
         assert isinstance(error, DriverError)
         return DriverError(

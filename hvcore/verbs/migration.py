@@ -87,7 +87,7 @@ class MigrationVerbs(Verbs):
         del cancelled, resume
         raise self.unsupported(Op.MIGRATE_CONFIRM, record)
 
-    def migrate_error(self, record: Record) -> str | None:
+    async def migrate_error(self, record: Record) -> str | None:
         """Return what the destination knows of why a guest did not arrive; nothing by default."""
         del record
         return None

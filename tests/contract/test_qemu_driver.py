@@ -39,3 +39,8 @@ def guest_obeys():
 @pytest.fixture
 def driver_patience():
     return 30.0
+
+
+@pytest.fixture
+def target_uri(qemu, tmp_path):
+    return f"qemu:///embed?root={tmp_path}/target"

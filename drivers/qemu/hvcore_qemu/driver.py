@@ -45,7 +45,7 @@ from hvcore_qemu.guest import Guest
 from hvcore_qemu.lifecycle import Course
 from hvcore_qemu.lifecycle import Effect
 from hvcore_qemu.lifecycle import Next
-from hvcore_qemu.saving import Saving
+from hvcore_qemu.migration import Migration
 from hvcore_qemu.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Emulators, Saving, Statistics):
+class QemuDriver(Emulators, Migration, Statistics):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -427,6 +427,8 @@ class QemuDriver(Emulators, Saving, Statistics):
         await guest.monitor.close()
 
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
+        if event["event"] == "MIGRATION":
+            guest.steps.set()
         # The shutdown of a QEMU that we are ending is no news of the guest.
         alias = event.get("data", {}).get("device", "")
         if event["event"] in _DEPARTURES and alias:
@@ -544,6 +546,7 @@ class QemuDriver(Emulators, Saving, Statistics):
             if _starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
             await guest.monitor.connect(guest.socket, deadline=CONNECT_DEADLINE)
+            await self.after_migration(record, guest)
             effect = await guest.monitor.run(lifecycle.come_back(course, record.reason))
         except HvError as error:
             # Without its monitor it cannot be managed, and must not run beside a second start.
@@ -552,7 +555,7 @@ class QemuDriver(Emulators, Saving, Statistics):
             await _leave_groups(guest)
             await guest.monitor.close()
             del self._guests[record]
-            failed = _starting(record)
+            failed = _starting(record) or "arriving" in record.data
             self.reports.stopped(
                 record,
                 ShutoffReason.FAILED if failed else ShutoffReason.CRASHED,

@@ -25,6 +25,7 @@ class Guest:
     :ivar leaving: devices that are to go, by alias; true once they are gone, false when the guest
         keeps them.
     :ivar pending: devices that were asked for and have not gone yet, nobody waiting any more.
+    :ivar steps: set whenever QEMU tells of a step of a migration.
     """
 
     process: Process
@@ -37,6 +38,7 @@ class Guest:
     watcher: asyncio.Task[None] | None = None
     leaving: dict[str, asyncio.Future[bool]] = attrs.field(factory=dict)
     pending: dict[str, Unplug] = attrs.field(factory=dict)
+    steps: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def tell_departure(self, alias: str, *, gone: bool) -> bool:
         """Tell whoever waits for a device to go how that ended; return whether anybody does."""

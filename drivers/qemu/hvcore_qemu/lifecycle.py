@@ -131,7 +131,8 @@ def _resume(course: Course, reason: StateReason, _data: dict[str, Any]) -> Effec
     if _is(reason, State.RUNNING) or _starting(reason):
         # The end of a start is announced by whoever started it.
         return Effect()
-    return Effect(resuming, ((events.Resumed, {"reason": events.ResumedDetail.UNPAUSED}),))
+    detail = _RESUMED.get(resuming, events.ResumedDetail.UNPAUSED)
+    return Effect(resuming, ((events.Resumed, {"reason": detail}),))
 
 
 def _reset(course: Course, reason: StateReason, _data: dict[str, Any]) -> Effect:
@@ -214,6 +215,11 @@ def _balloon_change(_course: Course, _reason: StateReason, data: dict[str, Any])
     return Effect(publish=((events.BalloonChanged, {"actual": kib}),))
 
 
+def _migration_pass(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
+    passed = {"iteration": int(data.get("pass", 0))}
+    return Effect(publish=((events.MigrationIteration, passed),))
+
+
 def _tray_moved(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
     moved = {"alias": _alias(data), "opened": bool(data.get("tray-open"))}
     return Effect(publish=((events.TrayMoved, moved),))
@@ -227,6 +233,7 @@ _RULES: Final[dict[str, Callable[[Course, Any, dict[str, Any]], Effect]]] = {
     "GUEST_CRASHLOADED": _crashloaded,
     "GUEST_PANICKED": _guest_panicked,
     "MEM_UNPLUG_ERROR": _unplug_refused,
+    "MIGRATION_PASS": _migration_pass,
     "RESET": _reset,
     "RESUME": _resume,
     "RTC_CHANGE": _rtc_change,
@@ -261,6 +268,12 @@ _DETAILS: Final[dict[PausedReason, events.SuspendedDetail]] = {
     PausedReason.POSTCOPY: events.SuspendedDetail.POSTCOPY,
     PausedReason.POSTCOPY_FAILED: events.SuspendedDetail.POSTCOPY_FAILED,
 }
+
+_RESUMED: Final[dict[RunningReason, events.ResumedDetail]] = {
+    RunningReason.MIGRATED: events.ResumedDetail.MIGRATED,
+    RunningReason.MIGRATION_CANCELED: events.ResumedDetail.MIGRATED,
+}
+"""How it is told why the CPUs run again; usually that they were unpaused."""
 
 
 def catch_up(course: Course, reason: StateReason, status: dict[str, Any]) -> Effect:

@@ -10,6 +10,7 @@ from typing import Final
 
 from hvcore import events
 from hvcore.errors import DriverError
+from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import MonitorError
 from hvcore.errors import MonitorLost
@@ -36,7 +37,9 @@ _LOOKS: Final = (0.005, 0.2)
 _FD: Final = "hvcore-state"
 """What QEMU calls the descriptor that it is to migrate through."""
 
-_ONGOING: Final = frozenset({"none", "setup", "active", "device", "pre-switchover", "wait-unplug"})
+_ONGOING: Final = frozenset(
+    {"none", "setup", "active", "device", "pre-switchover", "wait-unplug", "cancelling"}
+)
 
 
 class Saving(Hotplug):
@@ -136,7 +139,7 @@ class Saving(Hotplug):
     async def migrated(self, guest: Guest, job: str, flow: Pump | None = None) -> dict[str, Any]:
         """Wait for the end of a migration and return what QEMU says of it.
 
-        :raises DriverError: it failed.
+        :raises DriverError: it failed, or was cancelled.
         """
         pause = _LOOKS[0]
         while True:
@@ -144,13 +147,21 @@ class Saving(Hotplug):
             status = found.get("status", "none")
             if status == "completed":
                 return found
+            if status == "cancelled":
+                raise DriverError(
+                    f"job '{job}' canceled by client", kind=ErrorClass.OPERATION_ABORTED
+                )
             if status not in _ONGOING:
                 reason = found.get("error-desc", "unexpectedly failed")
                 failure = None if flow is None else flow.failure()
                 if failure is not None:
                     reason = failure.strerror
                 raise DriverError(f"job '{job}' failed: {reason}")
-            await asyncio.sleep(pause)
+            # One that was asked to tell does so at once; the others are looked at again.
+            guest.steps.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await guest.steps.wait()
             pause = min(pause * 1.5, _LOOKS[1])
 
     async def _stand_still(self, record: Record, guest: Guest, reason: PausedReason) -> None:
