@@ -171,6 +171,14 @@ async def test_devices_are_plugged_as_into_that_qemu(host):
         (DISK.format("hdb", "ide"), "disk bus 'ide' cannot be hotplugged."),
         ("<watchdog model='ib700' action='reset'/>", "hotplug of watchdog model 'ib700'"),
         ("<memory model='dimm'><target><size>1024</size></target></memory>", "maxMemory"),
+        ("<serial type='pty'/>", "'device_add': Bus 'isa.0' does not support hotplugging"),
+        (
+            (
+                "<channel type='pty'><target type='guestfwd' address='10.0.2.1' port='1'/>"
+                "<address type='virtio-serial' controller='0' bus='0' port='1'/></channel>"
+            ),
+            "Unsupported address type for character device",
+        ),
     ):
         with pytest.raises(HvError) as caught:
             await vm.attach_device(xml)

@@ -18,6 +18,7 @@ from hvcore.errors import InvalidState
 from hvcore.errors import Unsupported
 from hvcore.model.devices.base import DriveAddress
 from hvcore.model.devices.base import PciAddress
+from hvcore.model.devices.base import VirtioSerialAddress
 from hvcore.rules.hotplug import FAMILIES
 from hvcore.rules.hotplug import same_address
 from hvcore.rules.hotplug import unsupported
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _PLUGGED_NETS: Final = frozenset({
     "bridge", "network", "direct", "ethernet", "vhostuser", "user", "vdpa", "hostdev"
 })  # fmt: skip
+_PLUGGED_TARGETS: Final = frozenset({"pci-serial", "usb-serial", "virtio"})
+_PLUGGED_ADDRESSES: Final = (PciAddress, VirtioSerialAddress)
 _FIXED_BUSES: Final = frozenset({"ide", "fdc", "xen", "uml", "sata", "sd"})
 _REMOVABLE: Final = frozenset({"cdrom", "floppy"})
 
@@ -140,7 +143,8 @@ def _new_chardev(domain: Domain, device: Any) -> HvError | None:
     problem = FAMILIES["channels"].free(domain, device)
     if problem is not None:
         return problem
-    if getattr(device, "target_type", None) == "isa-serial":
+    target = getattr(device, "target_type", None)
+    if target not in _PLUGGED_TARGETS and isinstance(device.address, _PLUGGED_ADDRESSES):
         return Unsupported("Unsupported address type for character device")
     return None
 

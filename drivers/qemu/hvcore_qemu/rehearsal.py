@@ -13,6 +13,7 @@ import attrs
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import MonitorError
 from hvcore.pipeline import Context
 from hvcore.rules import hotplug
 from hvcore_qemu import attaching
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from hvcore_qemu.monitor import Command
 
 _NAME = "qemu"
+_ON_ISA = frozenset({"isa-serial", "isa-parallel", "isa-debugcon"})
+_NO_PLUGGING = "Bus 'isa.0' does not support hotplugging"
 
 
 class QemuRehearsal:
@@ -206,11 +209,16 @@ class QemuRehearsal:
 
 
 def _spoken(conversation: Generator[Command, Any, None]) -> list[str]:
-    """Return what QEMU would be told if it agreed to everything."""
+    """Return what QEMU would be told if it agreed to what it can.
+
+    :raises MonitorError: it could not.
+    """
     said = []
     for command in conversation:
-        name, *rest = command
-        arguments = rest[0] if rest else {}
+        name, arguments = command[:2]
         message = {"execute": name, "arguments": arguments} if arguments else {"execute": name}
+        if name == "device_add" and arguments["driver"] in _ON_ISA:
+            problem = f"unable to execute QEMU command '{name}': {_NO_PLUGGING}"
+            raise MonitorError(problem, sent=message, error_class="GenericError")
         said.append(json.dumps(message, default=str))
     return said
