@@ -6,6 +6,7 @@ mistakes in any driver.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -225,6 +226,25 @@ class SaysThatADeviceIsGone(TestDriver):
         return True
 
 
+@mutant(TestDriver, "TestDevices")
+class ChangesADeviceThatIsNotThere(TestDriver):
+    async def update_device(self, record, live, device, *, force):
+        pass
+
+
+@mutant(TestDriver, "TestTuning")
+class PinsNoIothread(TestDriver):
+    async def pin_iothread(self, record, live, number, cpus):
+        pass
+
+
+@mutant(TestDriver, "TestFailures")
+class SwallowsAFailedPause(TestDriver):
+    async def suspend(self, record):
+        with contextlib.suppress(HvError):
+            await super().suspend(record)
+
+
 @mutant(TestDriver, "TestLifecycle")
 class KnowsNoMemory(TestDriver):
     async def info(self, record):
@@ -249,6 +269,12 @@ class StandsStillAfterADump(TestDriver):
 class TakesNoMemory(TestDriver):
     async def set_memory(self, record, live, size):
         record.runtime.set_memory(size)
+
+
+@mutant(TestDriver, "TestResizing")
+class LeavesADiskAsItIs(TestDriver):
+    async def resize_disk(self, record, live, disk, size):
+        pass
 
 
 @mutant(TestDriver, "TestStatistics")

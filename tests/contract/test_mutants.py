@@ -45,6 +45,10 @@ def guest_xml():
     return document("/bin/sleep")
 
 @pytest.fixture
+def device_xml():
+    return "<disk type='file'><source file='/image'/><target dev='vdb' bus='virtio'/></disk>"
+
+@pytest.fixture
 def broken_xml():
     return document("/nowhere/program") if DRIVER.keeps_state else None
 """

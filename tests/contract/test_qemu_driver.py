@@ -32,6 +32,15 @@ def broken_xml(guest_xml):
 
 
 @pytest.fixture
+def device_xml(tmp_path):
+    (tmp_path / "image").write_bytes(bytes(1 << 20))
+    return (
+        f"<disk type='file'><driver type='raw'/><source file='{tmp_path}/image'/>"
+        "<target dev='vdb' bus='virtio'/></disk>"
+    )
+
+
+@pytest.fixture
 def guest_obeys():
     return False
 

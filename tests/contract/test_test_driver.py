@@ -21,5 +21,10 @@ def guest_xml():
 
 
 @pytest.fixture
+def device_xml():
+    return "<disk type='file'><source file='/image'/><target dev='vdb' bus='virtio'/></disk>"
+
+
+@pytest.fixture
 def target_uri():
     return "test:///default?target"

@@ -25,6 +25,7 @@ _TOPICS = (
     "lifecycle",
     "events",
     "errors",
+    "failures",
     "operations",
     "devices",
     "migration",
@@ -44,6 +45,7 @@ from hvcore.testing.suite.concurrency import TestConcurrency  # noqa: E402
 from hvcore.testing.suite.devices import TestDevices  # noqa: E402
 from hvcore.testing.suite.errors import TestErrors  # noqa: E402
 from hvcore.testing.suite.events import TestEvents  # noqa: E402
+from hvcore.testing.suite.failures import TestFailures  # noqa: E402
 from hvcore.testing.suite.lifecycle import TestLifecycle  # noqa: E402
 from hvcore.testing.suite.migration import TestMigration  # noqa: E402
 from hvcore.testing.suite.operations import TestOperations  # noqa: E402
@@ -62,6 +64,7 @@ __all__ = [
     "TestDevices",
     "TestErrors",
     "TestEvents",
+    "TestFailures",
     "TestLifecycle",
     "TestMigration",
     "TestOperations",

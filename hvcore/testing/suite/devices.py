@@ -72,6 +72,15 @@ class TestDevices:
             await domain.detach_device_alias("ua-nobody", live=True)
         assert await domain.xml() == before
 
+    async def test_what_is_not_there_cannot_change(self, contract: Contract, device: str) -> None:
+        """A device that the domain does not have is an error, and nothing changes."""
+        contract.need(Op.START, Op.DESTROY, Op.UPDATE_DEVICE)
+        domain = await contract.started()
+        before = await domain.xml()
+        with pytest.raises(HvError):
+            await domain.update_device(device, live=True)
+        assert await domain.xml() == before
+
     async def test_a_refused_device_leaves_nothing(self, contract: Contract) -> None:
         """What is no device is refused, and nothing changes."""
         contract.need(Op.START, Op.DESTROY, Op.ATTACH_DEVICE)

@@ -25,7 +25,7 @@ class TestResizing:
     async def test_memory_of_what_runs(self, contract: Contract) -> None:
         """The running definition has less, the next start is as it was."""
         contract.need(Op.START, Op.DESTROY, Op.SET_MEMORY)
-        domain = await contract.started(change=_balloon)
+        domain = await contract.started(change=balloon)
         most = await _current(domain)
         await domain.set_memory(most - 4096, live=True)
         assert await _current(domain) == most - 4096
@@ -33,7 +33,7 @@ class TestResizing:
 
     async def test_memory_of_the_next_start(self, contract: Contract) -> None:
         """It changes without anything running, and no further than the maximum."""
-        domain = await contract.define(change=_balloon)
+        domain = await contract.define(change=balloon)
         most = await _current(domain, inactive=True)
         await domain.set_memory(most - 4096, config=True)
         assert await _current(domain, inactive=True) == most - 4096
@@ -44,11 +44,21 @@ class TestResizing:
     async def test_memory_that_there_is_not(self, contract: Contract) -> None:
         """More than the maximum is refused, and nothing changes."""
         contract.need(Op.START, Op.DESTROY, Op.SET_MEMORY)
-        domain = await contract.started(change=_balloon)
+        domain = await contract.started(change=balloon)
         most = await _current(domain)
         with pytest.raises(HvError):
             await domain.set_memory(most + 1, live=True)
         assert await _current(domain) == most
+
+    async def test_a_disk_of_what_runs(self, contract: Contract, device_xml: str | None) -> None:
+        """It has its new size; one that is not there is an error."""
+        contract.need(Op.START, Op.DESTROY, Op.RESIZE_DISK, Op.BLOCK_INFO)
+        domain = await contract.started()
+        target = await _disk(domain, device_xml)
+        await domain.resize_disk(target, 8 << 20)
+        assert (await domain.block_info(target)).capacity == 8 << 20
+        with pytest.raises(HvError):
+            await domain.resize_disk("nowhere", 8 << 20)
 
     async def test_a_nudge_changes_nothing(self, contract: Contract) -> None:
         """A non-maskable interrupt is the guest's business."""
@@ -84,10 +94,21 @@ class TestStatistics:
     async def test_memory(self, contract: Contract) -> None:
         """The guest has no more than the definition says."""
         contract.need(Op.START, Op.DESTROY, Op.MEMORY_STATS)
-        domain = await contract.started(change=_balloon)
+        domain = await contract.started(change=balloon)
         found = await domain.memory_stats()
         assert found
         assert 0 < found.get("actual", 1) <= (await domain.info()).max_memory
+
+    async def test_a_disk(self, contract: Contract, device_xml: str | None) -> None:
+        """It has a size, and what was done with it is counted from zero."""
+        contract.need(Op.START, Op.DESTROY, Op.BLOCK_STATS, Op.BLOCK_INFO)
+        domain = await contract.started()
+        target = await _disk(domain, device_xml)
+        stats, info = await domain.block_stats(target), await domain.block_info(target)
+        assert min(stats.read_requests, stats.read_bytes, stats.write_requests) >= 0
+        assert info.capacity > 0
+        with pytest.raises(HvError):
+            await domain.block_stats("nowhere")
 
     @pytest.mark.parametrize("running", [True, False])
     async def test_one_flat_list(self, contract: Contract, running: bool) -> None:
@@ -112,7 +133,7 @@ class TestStatistics:
             await getattr(domain, verb)()
 
 
-def _balloon(root: Any) -> None:
+def balloon(root: Any) -> None:
     """Let memory be taken from the guest."""
     devices = root.find("devices")
     if devices is None:
@@ -126,3 +147,12 @@ async def _current(domain: Domain, *, inactive: bool = False) -> int:
     """Return the KiB that a definition lets the guest have."""
     root = etree.fromstring(await domain.xml(inactive=inactive))
     return int(root.findtext("currentMemory") or 0)
+
+
+async def _disk(domain: Domain, device: str | None) -> str:
+    """Plug the driver's device in, if it is a disk, and return its target."""
+    target = None if device is None else etree.fromstring(device).find("target")
+    if device is None or target is None or not domain.supports(Op.ATTACH_DEVICE):
+        pytest.skip("no disk is known that can be plugged in")
+    await domain.attach_device(device, live=True)
+    return str(target.get("dev"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Any
 
+import attrs
 import pytest
 from lxml import etree
 
@@ -25,7 +26,7 @@ class TestTuning:
 
     async def test_vcpus_of_the_next_start(self, contract: Contract) -> None:
         """They change without anything running, and no further than the maximum."""
-        domain = await contract.define(change=_one_of_two)
+        domain = await contract.define(change=one_of_two)
         assert await domain.vcpu_count() == 1
         await domain.set_vcpus(2, config=True)
         assert await domain.vcpu_count(config=True) == 2
@@ -36,13 +37,21 @@ class TestTuning:
     async def test_vcpus_of_what_runs(self, contract: Contract) -> None:
         """They change at once, and the next start is as it was."""
         contract.need(Op.START, Op.DESTROY, Op.SET_VCPUS)
-        domain = await contract.started(change=_one_of_two)
+        domain = await contract.started(change=one_of_two)
         await domain.set_vcpus(2, live=True)
         assert await domain.vcpu_count(live=True) == 2
         assert await domain.vcpu_count(config=True) == 1
         with pytest.raises(HvError):
             await domain.set_vcpus(3, live=True)
         assert await domain.vcpu_count(live=True) == 2
+
+    async def test_one_virtual_cpu_of_what_runs(self, contract: Contract) -> None:
+        """It is online when asked for, and the next start is as it was."""
+        contract.need(Op.START, Op.DESTROY, Op.SET_VCPU)
+        domain = await contract.started(change=one_of_two)
+        await domain.set_vcpu("1", enabled=True, live=True)
+        assert await domain.vcpu_count(live=True) == 2
+        assert await domain.vcpu_count(config=True) == 1
 
     async def test_a_virtual_cpu_is_pinned(self, contract: Contract) -> None:
         """The pin is known and announced; one that does not exist is refused."""
@@ -67,6 +76,30 @@ class TestTuning:
         assert isinstance(changed, TunableChanged)
         assert changed.name == "cputune.emulatorpin"
 
+    async def test_an_iothread_is_pinned(self, contract: Contract) -> None:
+        """The pin is known and announced; one of none is refused."""
+        contract.need(Op.START, Op.DESTROY, Op.PIN_IOTHREAD)
+        domain = await contract.started(change=_iothread)
+        await domain.pin_iothread(1, "0", live=True)
+        assert (await domain.iothread_pins(live=True))[1] == _FIRST
+        changed = await contract.saw(domain, TunableChanged)
+        assert isinstance(changed, TunableChanged)
+        assert (changed.name, changed.value) == ("cputune.iothreadpin1", "0")
+        with pytest.raises(HvError):
+            await domain.pin_iothread(999, "0", live=True)
+
+    async def test_memory_comes_from_a_node(self, contract: Contract) -> None:
+        """It does when asked for, or it is refused and comes from where it came."""
+        contract.need(Op.START, Op.DESTROY, Op.SET_NUMATUNE)
+        domain = await contract.started()
+        wanted = before = await domain.numa_parameters(live=True)
+        try:
+            await domain.set_numa_parameters(nodeset="0", live=True)
+            wanted = attrs.evolve(before, nodeset=_FIRST)
+        except HvError:
+            pass  # many hosts cannot move what a guest uses
+        assert await domain.numa_parameters(live=True) == wanted
+
     async def test_pins_of_the_next_start(self, contract: Contract) -> None:
         """A pin of the definition is not one of what runs."""
         contract.need(Op.START, Op.DESTROY, Op.PIN_VCPU)
@@ -77,9 +110,16 @@ class TestTuning:
         assert (await domain.vcpu_pins(live=True))[0] == before
 
 
-def _one_of_two(root: Any) -> None:
+def one_of_two(root: Any) -> None:
     """Let one virtual CPU of two be online."""
     for found in root.findall("vcpu"):
         root.remove(found)
     vcpu = etree.SubElement(root, "vcpu", {"current": "1"})
     vcpu.text = "2"
+
+
+def _iothread(root: Any) -> None:
+    """Let there be one I/O thread."""
+    for found in root.findall("iothreads"):
+        root.remove(found)
+    etree.SubElement(root, "iothreads").text = "1"
