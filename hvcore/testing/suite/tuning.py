@@ -79,7 +79,7 @@ class TestTuning:
     async def test_an_iothread_is_pinned(self, contract: Contract) -> None:
         """The pin is known and announced; one of none is refused."""
         contract.need(Op.START, Op.DESTROY, Op.PIN_IOTHREAD)
-        domain = await contract.started(change=_iothread)
+        domain = await contract.started(change=one_iothread)
         await domain.pin_iothread(1, "0", live=True)
         assert (await domain.iothread_pins(live=True))[1] == _FIRST
         changed = await contract.saw(domain, TunableChanged)
@@ -118,7 +118,7 @@ def one_of_two(root: Any) -> None:
     vcpu.text = "2"
 
 
-def _iothread(root: Any) -> None:
+def one_iothread(root: Any) -> None:
     """Let there be one I/O thread."""
     for found in root.findall("iothreads"):
         root.remove(found)
