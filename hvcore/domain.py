@@ -19,6 +19,7 @@ from hvcore.events import StreamClosed
 from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
+from hvcore.verbs.blockjobs import BlockJobHandle
 from hvcore.verbs.devices import DeviceHandle
 from hvcore.verbs.migration import MigrationHandle
 from hvcore.verbs.resizing import ResizingHandle
@@ -49,6 +50,7 @@ class DomainInfo:
 
 
 class Domain(
+    BlockJobHandle,
     DeviceHandle,
     MigrationHandle,
     ResizingHandle,

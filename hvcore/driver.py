@@ -29,6 +29,7 @@ from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
 from hvcore.operations import Op
 from hvcore.uri import unknown_parameter
+from hvcore.verbs.blockjobs import BlockJobVerbs
 from hvcore.verbs.devices import DeviceVerbs
 from hvcore.verbs.migration import MigrationVerbs
 from hvcore.verbs.resizing import ResizingVerbs
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hvcore.abi.table import Check
+    from hvcore.blockjobs import BlockJob
     from hvcore.domaincaps import DomainCapabilities
+    from hvcore.events import BlockJobStatus
     from hvcore.events import Event
     from hvcore.events import StoppedDetail
     from hvcore.hostinfo import HostInfo
@@ -96,11 +99,13 @@ class Record:
     :ivar data: the driver's JSON for the status file.
     :ivar live_text: ``live`` as a document with secrets, and of which definition it is: statuses
         are written often, and definitions change seldom.
+    :ivar blockjobs: jobs that work on the images of its disks, by target.
     :ivar destroying: somebody is destroying it: nobody else is to announce its end.
     """
 
     __slots__ = (
         "autostart",
+        "blockjobs",
         "data",
         "destroying",
         "gone",
@@ -128,6 +133,7 @@ class Record:
         self.process: tuple[int, int] | None = None
         self.runtime: Any = None
         self.data: dict[str, Any] = {}
+        self.blockjobs: dict[str, BlockJob] = {}
         self.destroying = False
         self.gone = False
         self.jobs = JobSlots(name)
@@ -194,6 +200,11 @@ class Reports(Protocol):
     def departed(self, record: Record, alias: str) -> None:
         """Say that a device is gone that nobody waits for (any more)."""
 
+    def block_job(
+        self, record: Record, job: BlockJob, status: BlockJobStatus, error: str | None = None
+    ) -> None:
+        """Say what became of a job of a disk: that it is ready, or how it ended."""
+
     def stopped(self, record: Record, reason: ShutoffReason, detail: StoppedDetail) -> None:
         """Say that the virtual machine is gone; only the first call for each start counts."""
 
@@ -212,6 +223,7 @@ class Setup:
 
 
 class Driver(
+    BlockJobVerbs,
     DeviceVerbs,
     MigrationVerbs,
     ResizingVerbs,

@@ -49,11 +49,14 @@ from hvcore.state import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from collections.abc import Coroutine
     from collections.abc import Iterator
     from typing import Self
 
+    from hvcore.blockjobs import BlockJob
     from hvcore.driver import Driver
     from hvcore.driver import Initial
+    from hvcore.events import BlockJobStatus
     from hvcore.events import Event
     from hvcore.lifecycle import StateReason
     from hvcore.model.domain import Domain
@@ -806,7 +809,18 @@ class Engine:
 
     def departed(self, record: Record, alias: str) -> None:
         """Say that a device is gone that nobody waits for (any more)."""
-        task = asyncio.get_running_loop().create_task(self._forget_device(record, alias))
+        self._later(self._forget_device(record, alias))
+
+    def block_job(
+        self, record: Record, job: BlockJob, status: BlockJobStatus, error: str | None = None
+    ) -> None:
+        """Say what became of a job of a disk: that it is ready, or how it ended."""
+        from hvcore import blockjobs  # noqa: PLC0415 - only who has such jobs needs it
+
+        self._later(blockjobs.note(self, record, job, status, error))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -837,6 +851,9 @@ class Engine:
         record.runtime = None
         record.data = {}
         record.reason = reason
+        jobs, record.blockjobs = record.blockjobs, {}
+        for job in jobs.values():
+            job.tell()
         if self.directory is not None:
             self.directory.drop_status(record.uuid)
             if record.persistent is not None:

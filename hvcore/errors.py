@@ -74,6 +74,7 @@ class ErrorClass(enum.Enum):
     ARGUMENT_UNSUPPORTED = (74, "argument unsupported: ")
     OPERATION_ABORTED = (78, "operation aborted: ")
     OPERATION_UNSUPPORTED = (84, "Operation not supported: ")
+    BLOCK_COPY_ACTIVE = (83, "block copy still active: ")
     ACCESS_DENIED = (88, "access denied: ")
     CPU_INCOMPATIBLE = (91, "")
     DEVICE_MISSING = (99, "device not found: ")

@@ -146,6 +146,26 @@ class IOErrorAction(Labelled):
     REPORT = (2, "report")
 
 
+class BlockJobType(Labelled):
+    """``virDomainBlockJobType``."""
+
+    UNKNOWN = (0, "Unknown job")
+    PULL = (1, "Block Pull")
+    COPY = (2, "Block Copy")
+    COMMIT = (3, "Block Commit")
+    ACTIVE_COMMIT = (4, "Active Block Commit")
+    BACKUP = (5, "Backup")
+
+
+class BlockJobStatus(Labelled):
+    """``virConnectDomainEventBlockJobStatus``."""
+
+    COMPLETED = (0, "completed")
+    FAILED = (1, "failed")
+    CANCELED = (2, "canceled")
+    READY = (3, "ready")
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Event:
     """Something that happened to a domain.
@@ -385,6 +405,21 @@ class JobCompleted(Event):
 
     kind: ClassVar[str] = "job-completed"
     parameters: tuple[tuple[str, int], ...]
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class BlockJobChanged(Event):
+    """A job that works on the images of a disk is ready to be concluded, or came to its end.
+
+    :param disk: target of the disk.
+    :param path: its image, as it was when the job began; empty where that is no file.
+    """
+
+    kind: ClassVar[str] = "block-job"
+    type: BlockJobType
+    disk: str
+    path: str
+    status: BlockJobStatus
 
 
 @attrs.frozen

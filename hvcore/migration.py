@@ -132,6 +132,8 @@ class _Migration:
     async def run(self) -> Record:
         """Go through all phases."""
         source, record, target = self._source, self._record, self._target
+        if record.blockjobs:
+            raise InvalidState("domain has active block job", domain=record.name)
         await source.driver.migrate_begin(record)
         running, next_start = await self._documents()
         await target.own()

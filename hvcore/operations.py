@@ -48,6 +48,12 @@ class Op(enum.Enum):
     MIGRATE_CONFIRM = ("migrate_confirm", "virDomainMigrateConfirm3Params")
     JOB_INFO = ("job_progress", "virDomainGetJobStats")
     ABORT_JOB = ("abort_job", "virDomainAbortJob")
+    BLOCK_PULL = ("block_pull", "virDomainBlockRebase")
+    BLOCK_COMMIT = ("block_commit", "virDomainBlockCommit")
+    BLOCK_COPY = ("block_copy", "virDomainBlockCopy")
+    BLOCK_JOB_INFO = ("block_job_progress", "virDomainGetBlockJobInfo")
+    BLOCK_JOB_SPEED = ("block_job_speed", "virDomainBlockJobSetSpeed")
+    BLOCK_JOB_ABORT = ("block_job_abort", "virDomainBlockJobAbort")
     CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:

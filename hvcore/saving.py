@@ -58,6 +58,8 @@ async def save(
     async with engine.work(known, operation, AsyncJob.SAVE) as record:
         if path is None and record.persistent is None:
             raise InvalidState("cannot do managed save for transient domain", domain=record.name)
+        if record.blockjobs:
+            raise InvalidState("domain has active block job", domain=record.name)
         ran = record.state is State.RUNNING
         document = _document(record.definition)
         if xml is not None:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from hvcore import domain as _domain
+    from hvcore.blockjobs import BlockJobInfo
     from hvcore.domain import DomainInfo
     from hvcore.domaincaps import DomainCapabilities
+    from hvcore.events import BlockJobStatus
     from hvcore.events import Event
     from hvcore.hostinfo import NodeInfo
     from hvcore.jobinfo import JobInfo
@@ -500,6 +502,131 @@ class Domain:
     def supports(self, op: Op) -> bool:
         """Tell whether the driver has a verb."""
         return call(lambda: self._async.supports(op))
+
+    def block_pull(self, disk: str, *, base: str | None = None, bandwidth: int = 0) -> None:
+        """Start to pull what is below into the image that the guest writes to.
+
+        :param disk: its target, such as ``vda``, or the path of its image.
+        :param base: path or ``vda[INDEX]`` of the image that stays; none does unless given.
+        :param bandwidth: bytes per second at most.
+        :raises HvError: there is no such image, or the disk is busy.
+        :raises InvalidState: the domain does not run.
+        """
+        run(self._async.block_pull(disk, base=base, bandwidth=bandwidth))
+
+    def block_commit(
+        self,
+        disk: str,
+        *,
+        base: str | None = None,
+        top: str | None = None,
+        shallow: bool = False,
+        active: bool = False,
+        delete: bool = False,
+        bandwidth: int = 0,
+    ) -> None:
+        """Start to commit images into one below, which replaces them.
+
+        :param disk: its target, such as ``vda``, or the path of its image.
+        :param base: path or ``vda[INDEX]`` of the image to commit into; the last unless given.
+        :param top: of the first image to be committed; that of the guest unless given.
+        :param shallow: commit into the image directly below ``top``.
+        :param active: ``top`` is the image that the guest writes to. The job gets ready, and goes
+            on until :meth:`abort_block_job` concludes it.
+        :param delete: remove the images that were committed.
+        :param bandwidth: bytes per second at most.
+        :raises HvError: there are no such images, or the disk is busy.
+        :raises InvalidState: the domain does not run.
+        """
+        run(
+            self._async.block_commit(
+                disk,
+                base=base,
+                top=top,
+                shallow=shallow,
+                active=active,
+                delete=delete,
+                bandwidth=bandwidth,
+            )
+        )
+
+    def block_copy(
+        self,
+        disk: str,
+        xml: str | bytes,
+        *,
+        shallow: bool = False,
+        reuse: bool = False,
+        transient: bool = False,
+        synchronous: bool = False,
+        bandwidth: int = 0,
+        granularity: int | None = None,
+        buffer: int | None = None,
+    ) -> None:
+        """Start to copy a disk elsewhere; the job gets ready, and goes on until it is concluded.
+
+        :param disk: its target, such as ``vda``, or the path of its image.
+        :param xml: a ``<disk>`` that says where and in what format.
+        :param shallow: copy the image of the guest alone, to stand on the same one below.
+        :param reuse: the copy is there already.
+        :param transient: the job may be lost when the domain stops; wanted of persistent ones.
+        :param synchronous: let the guest wait until what it writes is in the copy.
+        :param bandwidth: bytes per second at most.
+        :param granularity: bytes, a power of 2, that are copied at once.
+        :param buffer: bytes that may be on the way.
+        :raises HvError: that cannot be, or the disk is busy.
+        :raises InvalidState: the domain does not run, or is persistent.
+        """
+        run(
+            self._async.block_copy(
+                disk,
+                xml,
+                shallow=shallow,
+                reuse=reuse,
+                transient=transient,
+                synchronous=synchronous,
+                bandwidth=bandwidth,
+                granularity=granularity,
+                buffer=buffer,
+            )
+        )
+
+    def block_job(self, disk: str) -> BlockJobInfo | None:
+        """Return what is known of the job of a disk; None where it has none.
+
+        :raises HvError: there is no such disk.
+        :raises InvalidState: the domain does not run.
+        """
+        return run(self._async.block_job(disk))
+
+    def set_block_job_speed(self, disk: str, bandwidth: int) -> None:
+        """Limit the job of a disk.
+
+        :param bandwidth: bytes per second; 0 for as many as there can be.
+        :raises HvError: it has none.
+        :raises InvalidState: the domain does not run.
+        """
+        run(self._async.set_block_job_speed(disk, bandwidth))
+
+    def abort_block_job(self, disk: str, *, pivot: bool = False, wait: bool = True) -> None:
+        """End the job of a disk.
+
+        One that is ready is concluded by that: a copy is complete, and a commit has written all.
+
+        :param pivot: let the guest go on with the image that the job wrote.
+        :param wait: return when it is over.
+        :raises HvError: it has none, or is not ready to pivot.
+        :raises DriverError: that failed.
+        """
+        run(self._async.abort_block_job(disk, pivot=pivot, wait=wait))
+
+    def wait_for_block_job(self, disk: str) -> BlockJobStatus:
+        """Wait until the job of a disk is ready or over, and return which.
+
+        :raises HvError: it has none.
+        :raises DomainGone: the domain stopped before.
+        """
+        return run(self._async.wait_for_block_job(disk))
 
     def attach_device(
         self, xml: str | bytes, *, live: bool | None = None, config: bool | None = None
@@ -1109,6 +1236,27 @@ class Faults:
         """
         call(
             lambda: self._async.unplug(outcome, device=device, domain=domain, nth=nth, times=times)
+        )
+
+    def fail_block_job(
+        self,
+        after: float = 0.0,
+        *,
+        message: str = "Input/output error",
+        disk: str | None = None,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let a job that works on the images of a disk fail after it has begun.
+
+        :param after: seconds on the host's clock; one that is over by then does not fail.
+        :param disk: target of the only disk that counts; any unless given.
+        """
+        call(
+            lambda: self._async.fail_block_job(
+                after, message=message, disk=disk, domain=domain, nth=nth, times=times
+            )
         )
 
     def crash(self, domain: Target) -> None:

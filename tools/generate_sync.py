@@ -18,6 +18,7 @@ SOURCES = {
     "Host": ("host", "verbs/saving", "verbs/statistics"),
     "Domain": (
         "domain",
+        "verbs/blockjobs",
         "verbs/devices",
         "verbs/migration",
         "verbs/resizing",
@@ -123,7 +124,7 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, indent: str) -> str:
     assert node.returns is not None
     returns = ast.unparse(node.returns)
     # What unparse writes of a default differs from the formatter's text.
-    given = re.sub(r"(?<=[\w\]])=(?=[\w(])", " = ", ast.unparse(node.args))
+    given = re.sub(r"(?<=[\w\]])=(?=[\w('])", " = ", ast.unparse(node.args)).replace("'", '"')
     line = f"{indent}def {node.name}({given}) -> {returns}:"
     if len(line) <= WIDTH:
         return line
@@ -164,6 +165,9 @@ def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
         expression = f"call(lambda: {target})"
         before = "        " if returns == "None" else "        return "
         if len(expression) + len(before) > WIDTH:
+            if len(target) + len("            lambda: ") > WIDTH:
+                inner = forwarded(node.args)
+                target = f"self._async.{node.name}(\n                {inner}\n            )"
             expression = f"call(\n            lambda: {target}\n        )"
     if returns == "list[Domain]":
         lines.append(f"        found = {expression}")

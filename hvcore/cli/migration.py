@@ -139,9 +139,9 @@ def _rows(info: JobInfo) -> list[tuple[str, str]]:
         sizes = {part: known[f"{group}_{part}"] for part in ("processed", "remaining", "total")}
         if any(sizes.values()):
             word = "File" if group == "disk" else group.capitalize()
-            rows += [(f"{word} {part}:", _size(value)) for part, value in sizes.items()]
+            rows += [(f"{word} {part}:", pretty_size(value)) for part, value in sizes.items()]
             if bandwidth is not None and known.get(bandwidth):
-                rows.append((f"{word} bandwidth:", f"{_size(known[bandwidth])}/s"))
+                rows.append((f"{word} bandwidth:", f"{pretty_size(known[bandwidth])}/s"))
         if group == "memory" and any(sizes.values()):
             rows += _known(known, _MEMORY)
     downtime = "Total" if info.type is JobType.COMPLETED else "Expected"
@@ -167,13 +167,13 @@ def _known(
 ) -> list[tuple[str, str]]:
     """Return the rows whose numbers are known; a row without a unit is a size."""
     return [
-        (label, _size(known[name]) if unit is None else f"{known[name]:<12}{unit}")
+        (label, pretty_size(known[name]) if unit is None else f"{known[name]:<12}{unit}")
         for name, label, unit in rows
         if name in known
     ]
 
 
-def _size(value: float) -> str:
+def pretty_size(value: float) -> str:
     """Return bytes as virsh shows them."""
     units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
     while value >= 1024 and len(units) > 1:

@@ -97,7 +97,8 @@ class Faults:
 
         A test that expects all of its faults to happen ends with ``assert not faults.pending``.
         """
-        plans = (*self._injector.calls, *self._injector.events, *self._injector.unplugs)
+        faults = self._injector
+        plans = (*faults.calls, *faults.events, *faults.unplugs, *faults.blocks)
         return tuple(plan for plan in plans if not plan.over)
 
     def load(self, path: str) -> None:
@@ -111,7 +112,8 @@ class Faults:
 
     def clear(self) -> None:
         """Plan nothing any more; the log stays."""
-        for plans in (self._injector.calls, self._injector.events, self._injector.unplugs):
+        faults = self._injector
+        for plans in (faults.calls, faults.events, faults.unplugs, faults.blocks):
             plans.clear()
 
     def before(
@@ -245,6 +247,24 @@ class Faults:
             raise ValueError(f"a guest does not '{outcome}' a device; refuse, ignore or seconds")
         plans = self._injector.unplugs
         self._plan(plans, "unplug", (outcome,), domain, nth=nth, times=times, device=device)
+
+    def fail_block_job(
+        self,
+        after: float = 0.0,
+        *,
+        message: str = "Input/output error",
+        disk: str | None = None,
+        domain: Target | None = None,
+        nth: int = 1,
+        times: int | None = 1,
+    ) -> None:
+        """Let a job that works on the images of a disk fail after it has begun.
+
+        :param after: seconds on the host's clock; one that is over by then does not fail.
+        :param disk: target of the only disk that counts; any unless given.
+        """
+        plans, what = self._injector.blocks, (after, message)
+        self._plan(plans, "block job", what, domain, nth=nth, times=times, device=disk)
 
     # -- what a test does now -----------------------------------------------------------
 

@@ -153,6 +153,7 @@ class Injector:
     :ivar calls: plans about operations.
     :ivar events: plans about events.
     :ivar unplugs: plans about what guests do that are asked for a device.
+    :ivar blocks: plans about jobs of disks that fail.
     """
 
     def __init__(self, clock: VirtualClock, machines: Machines) -> None:
@@ -161,6 +162,7 @@ class Injector:
         self.calls: list[Plan] = []
         self.events: list[Plan] = []
         self.unplugs: list[Plan] = []
+        self.blocks: list[Plan] = []
         self.log: list[Injected] = []
         self._waiting: dict[Record, set[asyncio.Future[None]]] = {}
         self._released: Event | None = None
@@ -212,6 +214,18 @@ class Injector:
                 [outcome] = plan.what
                 self.note(f"unplug {device}", record, str(outcome))
         return outcome
+
+    def failing(self, record: Record, disk: str) -> tuple[float, str] | None:
+        """Return when a job of a disk that begins now will fail, and why; None if it will not.
+
+        The time is in seconds from now.
+        """
+        found = None
+        for plan in self.blocks:
+            if plan.counts(record, disk):
+                found = plan.what[0], plan.what[1]
+                self.note(f"block job {disk}", record, f"fail {plan.what[0]}")
+        return found
 
     async def wait(self, record: Record | None, seconds: float | None) -> None:
         """Wait on the host's clock for as long as the machine of a domain is there.

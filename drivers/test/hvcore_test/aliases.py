@@ -12,6 +12,7 @@ from typing import Final
 from hvcore.addresses.drive import disk_index
 from hvcore.model.devices import VISITED
 from hvcore.model.devices.base import DriveAddress
+from hvcore.rules.chain import images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,22 @@ def assign(domain: Domain) -> None:
             for device in present:
                 if device.alias is None:
                     device.alias = _name(domain, members, device)
+    _number_images(domain)
+
+
+def _number_images(domain: Domain) -> None:
+    """Give every image a number by which it can be named; from the last disk on, as QEMU's do."""
+    found = [
+        image.source
+        for disk in reversed(domain.devices.disks)
+        for image in images(disk)
+        if image.source is not None and not image.source.empty
+    ]
+    last = max((source.index or 0 for source in found), default=0)
+    for source in found:
+        if source.index is None:
+            last += 1
+            source.index = last
 
 
 def _name(domain: Domain, members: str, device: Any) -> str | None:

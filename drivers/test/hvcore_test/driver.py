@@ -31,6 +31,7 @@ from hvcore.testing.injection import rejected
 from hvcore.uri import unknown_parameter
 from hvcore.xml.reader import read_file
 from hvcore_test import node
+from hvcore_test.blockjobs import BlockJobs
 from hvcore_test.generic import Generic
 from hvcore_test.migration import Migration
 from hvcore_test.monitor import Machine
@@ -65,7 +66,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Migration, Saving, Statistics):
+class TestDriver(BlockJobs, Migration, Saving, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests
@@ -388,5 +389,7 @@ class TestDriver(Migration, Saving, Statistics):
 
     def detach(self, record: Record) -> None:
         """Forget a machine."""
-        self._machines.pop(record, None)
+        machine = self._machines.pop(record, None)
+        if machine is not None:
+            machine.leave()
         record.runtime = None

@@ -14,6 +14,7 @@ import attrs
 
 if TYPE_CHECKING:
     from hvcore.testing.clock import VirtualClock
+    from hvcore_test.blockjobs import Work
     from hvcore_test.migration import Transfer
 
 Power = Literal["running", "paused", "off"]
@@ -31,6 +32,7 @@ class Machine:
     :ivar argv: with what it would have been started; empty where nothing would be.
     :ivar history: what it was told, in order.
     :ivar transfer: its memory on the way to another host.
+    :ivar work: what jobs of its disks have to do, by target of the disk.
     """
 
     memory: int
@@ -40,6 +42,7 @@ class Machine:
     argv: list[str] = attrs.field(factory=list)
     history: list[str] = attrs.field(factory=list)
     transfer: Transfer | None = None
+    work: dict[str, Work] = attrs.field(factory=dict)
     _used: int = BOOT
     _since: int = attrs.field(init=False)
 
@@ -73,7 +76,13 @@ class Machine:
 
     def quit(self) -> None:
         """Cut the power."""
+        self.leave()
         self._become("off", "quit")
+
+    def leave(self) -> None:
+        """Do nothing any more that takes time."""
+        for work in self.work.values():
+            work.stop()
 
     def boot(self) -> None:
         """Start the guest again after it powered off."""
