@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
 
 import pytest
+from lxml import etree
 
 from hvcore.driver import Driver
 from hvcore.errors import HvError
@@ -85,6 +88,21 @@ class TestOperations:
             if refused:
                 assert contract.happened(domain) == before
         assert not wrong
+
+    async def test_a_console_is_a_terminal(self, contract: Contract) -> None:
+        """Its path is there as long as the domain runs."""
+        contract.need(Op.START, Op.DESTROY, Op.CONSOLE)
+        domain = await contract.started(change=_console)
+        path = await domain.console()
+        assert await asyncio.to_thread(Path(path).is_char_device)
+
+
+def _console(root: Any) -> None:
+    """Let a domain have a console."""
+    devices = root.find("devices")
+    if devices is None:
+        devices = etree.SubElement(root, "devices")
+    etree.SubElement(devices, "console", {"type": "pty"})
 
 
 async def _refused(call: Awaitable[Any], op: Op) -> bool:
