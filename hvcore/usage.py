@@ -47,6 +47,15 @@ def resident(pid: int) -> int:
         return 0
 
 
+def work(pid: int) -> tuple[object, ...]:
+    """Return what changes while a process computes, reads or writes; nothing when it is gone."""
+    try:
+        moved = Path(f"/proc/{pid}/io").read_text()
+    except OSError:
+        moved = ""
+    return (*_times(f"/proc/{pid}/stat"), moved)
+
+
 def vcpu_info(number: int, pid: int, tid: int) -> VcpuInfo:
     """Return what the kernel tells of the thread of a virtual CPU."""
     path = f"/proc/{pid}/task/{tid}/stat"

@@ -61,6 +61,44 @@ class Lab:
         return domain._record.process[0]
 
 
+class Taps:
+    """Pipes that stand for taps, which need privileges."""
+
+    def __init__(self, monkeypatch):
+        self.opened = []
+        monkeypatch.setattr("hvcore_ch.resources.Taps.open", self._open)
+
+    @property
+    def _open(self):
+        lab = self
+
+        def open_(self, wanted):
+            for request in wanted:
+                ends = os.pipe()
+                lab.opened += [(end, os.fstat(end).st_ino) for end in ends]
+                self._opened.extend(ends)
+                self.fds[request.alias] = ends[: request.queues]
+                self.names[request.alias] = "vnet7"
+
+        return open_
+
+    def left(self):
+        """Return those that this process still has open."""
+        found = []
+        for descriptor, number in self.opened:
+            with contextlib.suppress(OSError):
+                if os.fstat(descriptor).st_ino == number:
+                    found.append(descriptor)
+        return found
+
+
+def leftovers(domain):
+    """Return the folders of running domains that are left."""
+    directory = domain._engine.directory
+    folders = (directory.run / domain.uuid, directory.sockets / domain.uuid)
+    return [path for path in folders if path.exists()]
+
+
 async def eventually(check, seconds=10.0):
     async with asyncio.timeout(seconds):
         while not await check():  # noqa: ASYNC110 - other processes have no events of ours

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from hvcore import events
 from hvcore.errors import HvError
 from hvcore.errors import LaunchError
 from hvcore.errors import MonitorError
@@ -19,6 +20,7 @@ from hvcore.state import process_start
 from tests.unit.ch_lab import Lab
 from tests.unit.ch_lab import eventually
 from tests.unit.ch_lab import gone
+from tests.unit.ch_lab import leftovers
 from tests.unit.ch_lab import processes
 from tests.unit.ch_lab import until
 
@@ -26,16 +28,6 @@ from tests.unit.ch_lab import until
 @pytest.fixture
 def lab(tmp_path):
     return Lab(tmp_path)
-
-
-def leftovers(domain):
-    """Return the folders of running domains that are left."""
-    directory = domain._engine.directory
-    return [
-        path
-        for path in (directory.run / domain.uuid, directory.sockets / domain.uuid)
-        if path.exists()
-    ]
 
 
 async def test_a_guest_lives_and_is_ended(lab):
@@ -111,6 +103,47 @@ async def test_a_reset_ends_a_guest_that_is_not_to_reboot(lab):
         await domain.start()
         lab.guest_does(domain, "reset")
         await until(domain, ShutoffReason.SHUTDOWN)
+
+
+@pytest.mark.parametrize("who", ["guest", "manager"])
+async def test_a_vm_that_is_made_anew_has_other_terminals(lab, who):
+    async with await lab.host() as host:
+        domain = await host.create(lab.document())
+        monitor = domain._record.runtime.vmm.monitor
+        # The kernel is free to give out the same one again.
+        record = domain._record
+        record.data = {**record.data, "terminals": {"console": "/dev/pts/old"}}
+        if who == "guest":
+            stream = host.events([events.Rebooted])
+            lab.guest_does(domain, "reset")
+            await anext(aiter(stream))
+        else:
+            await domain.reset()
+
+        async def told():
+            path = (await monitor.call("vm.info"))["config"]["console"]["file"]
+            text = await domain.xml()
+            return await domain.console() == path and f"<source path='{path}'/>" in text
+
+        await eventually(told)
+        await domain.destroy()
+
+
+@pytest.mark.parametrize("who", ["guest", "manager"])
+async def test_a_device_that_was_asked_for_goes_when_the_vm_is_made_anew(lab, who):
+    lab.faults(unplug="ignore")
+    async with await lab.host() as host:
+        domain = await host.create(lab.document(devices="<vsock><cid auto='yes'/></vsock>"))
+        stream = host.events([events.DeviceRemoved])
+        assert await domain.detach_device_alias("vsock0", within=0.05) is False
+        if who == "guest":
+            lab.faults(unplug="ignore", guest="reset")
+            os.kill(lab.pid(domain), signal.SIGUSR1)
+        else:
+            await domain.reset()
+        assert (await anext(aiter(stream))).alias == "vsock0"
+        assert "vsock0" not in await domain.xml()
+        await domain.destroy()
 
 
 @pytest.mark.parametrize(

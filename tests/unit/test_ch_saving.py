@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 
@@ -14,6 +13,7 @@ from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
 from tests.unit.ch_lab import Lab
+from tests.unit.ch_lab import Taps
 from tests.unit.ch_lab import processes
 
 VSOCK = "<vsock model='virtio'><cid auto='no' address='7'/></vsock>"
@@ -30,16 +30,7 @@ def lab(tmp_path):
 
 @pytest.fixture(autouse=True)
 def taps(monkeypatch):
-    """Have pipes stand for taps, which need privileges."""
-
-    def open_(self, wanted):
-        for request in wanted:
-            ends = os.pipe()
-            self._opened.extend(ends)
-            self.fds[request.alias] = ends[: request.queues]
-            self.names[request.alias] = "vnet7"
-
-    monkeypatch.setattr("hvcore_ch.resources.Taps.open", open_)
+    return Taps(monkeypatch)
 
 
 def passing(lab):

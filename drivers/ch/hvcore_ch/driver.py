@@ -284,12 +284,26 @@ class ChDriver(Saving):
         record.data = {**record.data, "terminals": terminals}
 
     async def _find_devices(self, record: Record, guest: Guest) -> None:
-        """Note where the devices of a VM are that was just booted."""
+        """Note what a VM has that was just booted: where devices are, and which terminals."""
         # A guest may be done before it is asked; its end is told by whoever waits for that.
         with contextlib.suppress(MonitorError, MonitorLost):
             info = await guest.vmm.monitor.call("vm.info")
             if record.live is not None and record.runtime is guest:
                 self._settle(record, record.live.clone(), info, {})
+                self.reports.save(record)
+                self._forget_asked(record, guest, info)
+
+    def _forget_asked(self, record: Record, guest: Guest, info: dict[str, Any]) -> None:
+        """Tell of devices that a guest was asked for and that are not in its new VM."""
+        for alias in [name for name in guest.asked if not lifecycle.present(info, name)]:
+            if not guest.tell_departure(alias):
+                self.reports.departed(record, alias)
+
+    async def _look_again(self, record: Record, guest: Guest) -> None:
+        """Note what changed in a VM that was made anew without anybody having asked for it."""
+        with contextlib.suppress(HvError):
+            async with record.jobs.job("virDomainReboot", check=record.check_active):
+                await self._find_devices(record, guest)
 
     async def _abort(self, record: Record, guest: Guest) -> None:
         """Leave nothing of a start that failed."""
@@ -324,6 +338,8 @@ class ChDriver(Saving):
                 alias = lifecycle.departed(event)
                 if alias is not None and not guest.tell_departure(alias):
                     self.reports.departed(record, alias)
+                if lifecycle.made_anew(event) and event["event"] not in guest.expected:
+                    self._task(self._look_again(record, guest))
             guest.tell(event["event"])
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
@@ -435,7 +451,7 @@ class ChDriver(Saving):
         try:
             if _starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
-            info = await monitor.call("vm.info", deadline=CONNECT_DEADLINE)
+            state = lifecycle.state_in(await monitor.call("vm.info", deadline=CONNECT_DEADLINE))
         except HvError as error:
             # What cannot be managed must not run beside a second start.
             _log.warning("%s", error)
@@ -444,9 +460,7 @@ class ChDriver(Saving):
             self._lost(record, failed=_starting(record))
             return
         self._watch(record, guest)
-        self._carry_out(
-            record, guest, lifecycle.catch_up(course, record.reason, lifecycle.state_in(info))
-        )
+        self._carry_out(record, guest, lifecycle.catch_up(course, record.reason, state))
         self.reports.save(record)
 
     def _lost(self, record: Record, *, failed: bool) -> None:
@@ -521,6 +535,7 @@ class ChDriver(Saving):
         """End the VM and start the guest afresh."""
         guest: Guest = record.runtime
         await self.tell(guest, "rebooted", "vm.reboot")
+        await self._find_devices(record, guest)
 
     async def suspend(self, record: Record) -> None:
         """Stop the CPUs."""
@@ -536,7 +551,6 @@ class ChDriver(Saving):
         if lifecycle.state_in(info) == lifecycle.CREATED:
             await self.tell(guest, "booted", "vm.boot")
             await self._find_devices(record, guest)
-            self.reports.save(record)
         else:
             await self.tell(guest, "resumed", "vm.resume")
 

@@ -9,11 +9,15 @@ from typing import Any
 from typing import Final
 
 from hvcore.driver import Driver
+from hvcore.errors import MonitorError
+from hvcore.errors import MonitorLost
 from hvcore.errors import ValidationFailed
-from hvcore_ch.monitor import another_schema
+from hvcore_ch import lifecycle
+from hvcore_ch.monitor import answered
 
 if TYPE_CHECKING:
     from hvcore.driver import Record
+    from hvcore.errors import HvError
     from hvcore.model.devices.base import Device
     from hvcore.model.domain import Domain
     from hvcore_ch.guest import Guest
@@ -43,8 +47,8 @@ class Hotplug(Driver):
         )
         await self._check_whole(live, device)
         info = await self._plug(guest, device, plug)
-        if isinstance(info, dict):
-            place(device, str(info.get("bdf", "")))
+        if info is not None:
+            place(device, info["bdf"])
         hotplug.insert(live, device)
 
     async def _check_whole(self, live: Domain, device: Device) -> None:
@@ -70,10 +74,28 @@ class Hotplug(Driver):
                 await asyncio.to_thread(taps.open, [plug.tap])
                 device.target = taps.names[plug.alias]  # type: ignore[attr-defined] # an interface
             fds = taps.fds.get(plug.alias, ())
-            return await guest.vmm.monitor.call(plug.endpoint, plug.body, fds=fds)
+            found = await guest.vmm.monitor.call(plug.endpoint, plug.body, fds=fds)
+            return lifecycle.placed(plug.endpoint, found)
+        except (MonitorError, MonitorLost) as error:
+            if answered(error):
+                raise
+            return await self._look_for(guest, plug.alias, error)
         finally:
             # cloud-hypervisor has copies of its own; a tap goes with the last of them.
             taps.close()
+
+    async def _look_for(self, guest: Guest, alias: str, error: HvError) -> Any:
+        """Return where a device is whose request was not answered; it may have come all the same.
+
+        :raises HvError: ``error``, if it is not there or nobody knows.
+        """
+        try:
+            info = await guest.vmm.monitor.call("vm.info")
+            if lifecycle.configured(info, alias):
+                return {"bdf": lifecycle.addresses(info).get(alias, "")}
+        except (MonitorError, MonitorLost):
+            raise error from None
+        raise error
 
     def check_detach_family(self, live: Domain, wanted: Device) -> None:
         """Refuse families that cannot be unplugged.
@@ -105,7 +127,7 @@ class Hotplug(Driver):
         try:
             if alias not in guest.asked:
                 # A second request would be an error, and is not needed.
-                await guest.vmm.monitor.call("vm.remove-device", {"id": alias})
+                await self._ask_for(guest, alias)
                 guest.asked[alias] = plan
             gone = await self._left(guest, alias, waiting, within)
         finally:
@@ -114,12 +136,28 @@ class Hotplug(Driver):
             await self.device_departed(record, live, alias)
         return gone
 
+    async def _ask_for(self, guest: Guest, alias: str) -> None:
+        """Ask the guest for a device; a request that was not answered may have been heard.
+
+        :raises HvError: it was not, or is refused.
+        """
+        monitor = guest.vmm.monitor
+        try:
+            await monitor.call("vm.remove-device", {"id": alias})
+        except (MonitorError, MonitorLost) as error:
+            if answered(error):
+                raise
+            try:
+                kept = lifecycle.configured(await monitor.call("vm.info"), alias)
+            except (MonitorError, MonitorLost):
+                raise error from None
+            if kept:
+                raise
+
     async def _left(
         self, guest: Guest, alias: str, waiting: asyncio.Future[None], within: float
     ) -> bool:
         """Return whether a device is gone in time: by an event, or by looking."""
-        from hvcore_ch.plugging import present  # noqa: PLC0415 - as above
-
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while True:
@@ -128,11 +166,8 @@ class Hotplug(Driver):
                 await asyncio.wait_for(asyncio.shield(waiting), pause)
                 return True
             info = await guest.vmm.monitor.call("vm.info")
-            try:
-                if not present(info, alias):
-                    return True
-            except (KeyError, TypeError, AttributeError) as error:
-                raise another_schema("vm.info", info) from error
+            if not lifecycle.present(info, alias):
+                return True
             if loop.time() >= deadline:
                 return False
 

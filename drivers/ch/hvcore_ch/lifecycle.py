@@ -165,6 +165,11 @@ def departed(event: dict[str, Any]) -> str | None:
     return str((event.get("properties") or {}).get("id") or "") or None
 
 
+def made_anew(event: dict[str, Any]) -> bool:
+    """Tell whether an event says that a VM was made, which then has other terminals."""
+    return (event.get("source"), event["event"]) in (("vm", "booted"), ("vm", "rebooted"))
+
+
 _RULES: Final[dict[tuple[str, str], Callable[[Course, Any, dict[str, Any]], Effect]]] = {
     ("vm", "shutdown"): _shutdown,
     ("vm", "paused"): _paused,
@@ -217,11 +222,22 @@ def start(
     """
     yield Request("vm.create", plan.config)
     for call in plan.calls:
-        yield Request(call.endpoint, call.body, fds[call.tap.alias])
+        added = yield Request(call.endpoint, call.body, fds[call.tap.alias])
+        placed(call.endpoint, added)
     info: dict[str, Any] = yield Request("vm.info")
     if not paused:
         yield Request("vm.boot")
     return info
+
+
+def placed(endpoint: str, answer: Any) -> Any:
+    """Return the answer to a request for a device: its place, or None before the first boot.
+
+    :raises MonitorError: the answer is another version's.
+    """
+    if answer is None or (isinstance(answer, dict) and "bdf" in answer):
+        return answer
+    raise another_schema(endpoint, answer)
 
 
 def state_in(info: Any) -> str:
@@ -235,21 +251,55 @@ def state_in(info: Any) -> str:
 
 
 def terminals(info: dict[str, Any]) -> dict[str, str]:
-    """Return the terminals that were opened, by the name of the member that has them."""
+    """Return the terminals that were opened, by the name of the member that has them.
+
+    :raises MonitorError: it is another version's schema, as below.
+    """
     found = {}
-    for name in ("serial", "console"):
-        member = info["config"].get(name) or {}
-        if member.get("mode") == "Pty" and member.get("file"):
-            found[name] = str(member["file"])
+    try:
+        for name in ("serial", "console"):
+            member = info["config"].get(name) or {}
+            if member.get("mode") == "Pty" and member.get("file"):
+                found[name] = str(member["file"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise another_schema("vm.info", info) from error
     return found
 
 
 def addresses(info: dict[str, Any]) -> dict[str, str]:
     """Return where devices are on the guest's PCI buses, by alias."""
-    tree = info.get("device_tree") or {}
     found = {}
-    for node in tree.values():
-        if node.get("pci_bdf"):
-            for name in (node["id"], *node.get("children", ())):
-                found[name] = str(node["pci_bdf"])
+    try:
+        tree = info.get("device_tree") or {}
+        for node in tree.values():
+            if node.get("pci_bdf"):
+                for name in (node["id"], *node.get("children", ())):
+                    found[name] = str(node["pci_bdf"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise another_schema("vm.info", info) from error
     return found
+
+
+def present(info: dict[str, Any], alias: str) -> bool:
+    """Return whether a VM still has a device.
+
+    A VM that was never booted has no tree of devices, only its configuration.
+    """
+    try:
+        tree = info.get("device_tree")
+        return alias in tree if tree is not None else configured(info, alias)
+    except (TypeError, AttributeError) as error:
+        raise another_schema("vm.info", info) from error
+
+
+def configured(info: dict[str, Any], alias: str) -> bool:
+    """Return whether a VM is to keep a device; one that the guest was asked for is not."""
+    try:
+        members = list(info["config"].values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise another_schema("vm.info", info) from error
+    return any(
+        isinstance(each, dict) and each.get("id") == alias
+        for member in members
+        for each in (member if isinstance(member, list) else [member])
+    )

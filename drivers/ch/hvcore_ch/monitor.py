@@ -32,15 +32,21 @@ from hvcore_ch.http import request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Coroutine
     from collections.abc import Generator
     from collections.abc import Sequence
     from pathlib import Path
+
+    from hvcore.errors import HvError
 
 _T = TypeVar("_T")
 
 DEADLINE: Final = 60.0
 """Seconds a request may take; the longest that cloud-hypervisor itself waits is for the socket of a
 vhost-user process."""
+
+REPEATABLE: Final = frozenset({"vmm.ping", "vm.info", "vm.counters", "vm.resize", "vm.resize-disk"})
+"""What may be asked for once more when its answer is lost: a second time changes nothing."""
 
 _PART: Final = 1 << 16
 _IN_MODIFY: Final = 0x2
@@ -78,40 +84,46 @@ class Monitor:
         *,
         fds: Sequence[int] = (),
         deadline: float | None = None,
+        progress: Callable[[], object] | None = None,
     ) -> Any:
         """Ask for something and return what is answered.
 
         :param fds: descriptors that go with it; the receiver gets copies.
         :param deadline: seconds; :data:`DEADLINE` unless given.
+        :param progress: what changes while it is worked on; the deadline begins anew with it.
 
         :raises MonitorError: cloud-hypervisor refused it, did not answer in time, or in another
             language.
         :raises MonitorLost: the connection ended before the answer.
         """
-        deadline = DEADLINE if deadline is None else deadline
         sent = {"endpoint": endpoint} if body is None else {"endpoint": endpoint, "body": body}
-        try:
-            async with asyncio.timeout(deadline):
-                reply = await self._exchange(request(endpoint, body), fds)
-        except TimeoutError:
-            raise MonitorError(
-                f"Cloud-Hypervisor did not answer to '{endpoint}' within {deadline:g} s",
-                kind=ErrorClass.OPERATION_TIMEOUT,
-                sent=sent,
-                domain=self._name,
-            ) from None
-        except NotHttp as error:
-            raise MonitorError(
-                f"Cloud-Hypervisor answered to '{endpoint}' with what is no HTTP: {error}",
-                sent=sent,
-                domain=self._name,
-            ) from error
-        except (OSError, EOFError) as error:
-            raise MonitorLost(
-                f"Cloud-Hypervisor unexpectedly closed the monitor (vm='{self._name}')",
-                kind=ErrorClass.INTERNAL,
-                domain=self._name,
-            ) from error
+        deadline = DEADLINE if deadline is None else deadline
+        data = request(endpoint, body)
+        for last in (False, True) if endpoint in REPEATABLE else (True,):
+            try:
+                reply = await _patiently(self._exchange(data, fds), deadline, progress)
+            except TimeoutError:
+                raise MonitorError(
+                    f"Cloud-Hypervisor did not answer to '{endpoint}' within {deadline:g} s",
+                    kind=ErrorClass.OPERATION_TIMEOUT,
+                    sent=sent,
+                    domain=self._name,
+                ) from None
+            except NotHttp as error:
+                raise MonitorError(
+                    f"Cloud-Hypervisor answered to '{endpoint}' with what is no HTTP: {error}",
+                    sent=sent,
+                    domain=self._name,
+                ) from error
+            except (OSError, EOFError) as error:
+                if last:
+                    raise MonitorLost(
+                        f"Cloud-Hypervisor unexpectedly closed the monitor (vm='{self._name}')",
+                        kind=ErrorClass.INTERNAL,
+                        domain=self._name,
+                    ) from error
+            else:
+                break
         if not reply.ok:
             raise self._refused(endpoint, sent, reply)
         return reply.body
@@ -156,7 +168,9 @@ class Monitor:
             await loop.sock_connect(peer, str(self.path))
             if fds:
                 data = data[await _send_with(peer, data, fds) :]
-            await loop.sock_sendall(peer, data)
+            if data:
+                # Sending nothing fails as well where the answer is there and the other end closed.
+                await loop.sock_sendall(peer, data)
             reader = Reader()
             while True:
                 part = await loop.sock_recv(peer, _PART)
@@ -167,11 +181,37 @@ class Monitor:
                     return reply
 
 
+def answered(error: HvError) -> bool:
+    """Tell whether an error is an answer, so that what was asked for is known not to be done."""
+    return isinstance(error, MonitorError) and error.error_class is not None
+
+
 def another_schema(endpoint: str, received: Any) -> MonitorError:
     """Return the error for an answer that is not what v51 and later give."""
     return MonitorError(
         f"Cloud-Hypervisor answered '{endpoint}' in another schema", received=received
     )
+
+
+async def _patiently(
+    work: Coroutine[Any, Any, _T], deadline: float, progress: Callable[[], object] | None
+) -> _T:
+    """Return what comes of ``work``.
+
+    :raises TimeoutError: nothing came within the deadline, nor did the progress change in it.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        seen = progress() if progress is not None else None
+        while not (await asyncio.wait({task}, timeout=deadline))[0]:
+            now = progress() if progress is not None else None
+            if now == seen:
+                raise TimeoutError
+            seen = now
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _send_with(peer: socket.socket, data: bytes, fds: Sequence[int]) -> int:

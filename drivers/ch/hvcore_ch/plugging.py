@@ -165,21 +165,6 @@ def _below(path: str, folder: str) -> bool:
     return real == above or real.startswith(f"{above.rstrip('/')}/")
 
 
-def present(info: Mapping[str, Any], alias: str) -> bool:
-    """Return whether a VM still has a device, as vm.info tells.
-
-    A VM that was never booted has no tree of devices, only its configuration.
-    """
-    tree = info.get("device_tree")
-    if tree is not None:
-        return alias in tree
-    for member in info["config"].values():
-        for each in member if isinstance(member, list) else [member]:
-            if isinstance(each, dict) and each.get("id") == alias:
-                return True
-    return False
-
-
 def check_detach(domain: Domain, device: Device) -> str:
     """Return the name by which a device is unplugged.
 

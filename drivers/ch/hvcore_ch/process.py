@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import Final
 
 import attrs
 
+from hvcore import usage
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import MonitorError
@@ -159,6 +161,15 @@ class Vmm:
             for task in (asking, ending):
                 task.cancel()
             await asyncio.gather(asking, ending, return_exceptions=True)
+
+    async def call_long(self, endpoint: str, body: object, *, fds: Sequence[int] = ()) -> object:
+        """Ask for what takes as long as the disks of the host take, while it goes on.
+
+        :raises MonitorError: it is refused, or nothing happens any more.
+        :raises MonitorLost: the process ended.
+        """
+        work = functools.partial(usage.work, self.process.pid)
+        return await self.monitor.call(endpoint, body, fds=fds, progress=work)
 
     async def end(self, *, force: bool) -> None:
         """End the guest in order and the process with it, or kill it when it does not obey.

@@ -8,7 +8,6 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Final
 
 from hvcore import events
 from hvcore.errors import ErrorClass
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from hvcore_ch.command import ChPlan
     from hvcore_ch.guest import Guest
     from hvcore_ch.resources import Taps
-
-LONG: Final = 24 * 3600.0
-"""Seconds for what moves all memory of a guest: as long as the disks of the host take."""
 
 
 class Saving(Statistics):
@@ -83,9 +79,7 @@ class Saving(Statistics):
         assert record.live is not None
         await self._stand_still(record, guest, PausedReason.SAVE)
         with self._passing(record, "save") as folder:
-            await guest.vmm.monitor.call(
-                "vm.snapshot", {"destination_url": f"file://{folder}"}, deadline=LONG
-            )
+            await guest.vmm.call_long("vm.snapshot", {"destination_url": f"file://{folder}"})
             names = snapshot.names_of(record.live.domain)
             await asyncio.to_thread(snapshot.pack, folder, names, fd)
 
@@ -118,7 +112,7 @@ class Saving(Statistics):
                         {"id": alias, "num_fds": len(fds)} for alias, fds in taps.fds.items()
                     ]
                 fds = [each for found in taps.fds.values() for each in found]
-                await guest.vmm.monitor.call("vm.restore", body, fds=fds, deadline=LONG)
+                await guest.vmm.call_long("vm.restore", body, fds=fds)
                 info: dict[str, Any] = await guest.vmm.monitor.call("vm.info")
                 return info
 
@@ -149,9 +143,7 @@ class Saving(Statistics):
         await self._stand_still(record, guest, PausedReason.DUMP)
         with self._passing(record, "dump") as folder:
             core = folder / "core"
-            await guest.vmm.monitor.call(
-                "vm.coredump", {"destination_url": f"file://{core}"}, deadline=LONG
-            )
+            await guest.vmm.call_long("vm.coredump", {"destination_url": f"file://{core}"})
             await asyncio.to_thread(snapshot.copy, core, fd)
 
     async def dump_done(self, record: Record, *, reset: bool, resume: bool) -> None:
