@@ -21,10 +21,13 @@ from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
 from hvcore.verbs.blockjobs import BlockJobHandle
 from hvcore.verbs.devices import DeviceHandle
+from hvcore.verbs.iothreads import IOThreadHandle
 from hvcore.verbs.migration import MigrationHandle
+from hvcore.verbs.power import PowerHandle
 from hvcore.verbs.resizing import ResizingHandle
 from hvcore.verbs.saving import SavingHandle
 from hvcore.verbs.statistics import StatisticsHandle
+from hvcore.verbs.throttling import ThrottlingHandle
 from hvcore.verbs.tuning import TuningHandle
 
 if TYPE_CHECKING:
@@ -52,10 +55,13 @@ class DomainInfo:
 class Domain(
     BlockJobHandle,
     DeviceHandle,
+    IOThreadHandle,
     MigrationHandle,
+    PowerHandle,
     ResizingHandle,
     SavingHandle,
     StatisticsHandle,
+    ThrottlingHandle,
     TuningHandle,
 ):
     """A handle on one domain of a host."""
@@ -104,6 +110,11 @@ class Domain(
     def autostart(self) -> bool:
         """Whether :meth:`hvcore.host.Host.autostart` starts it."""
         return self._now().autostart
+
+    @property
+    def autostart_once(self) -> bool:
+        """Whether the next :meth:`hvcore.host.Host.autostart` starts it, and no later one."""
+        return self._now().autostart_once
 
     async def state(self) -> tuple[State, StateReason]:
         """Return what it is doing, and why.
@@ -250,12 +261,13 @@ class Domain(
         """
         await self._engine.undefine(self._record, managed_save=managed_save)
 
-    async def set_autostart(self, *, autostart: bool = True) -> None:
+    async def set_autostart(self, *, autostart: bool = True, once: bool = False) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.
 
+        :param once: only the next one.
         :raises InvalidState: it is transient.
         """
-        await self._engine.set_autostart(self._record, autostart=autostart)
+        await self._engine.set_autostart(self._record, autostart=autostart, once=once)
 
     async def console(self, alias: str | None = None) -> str:
         """Return the path of the terminal behind a console.

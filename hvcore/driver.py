@@ -31,10 +31,13 @@ from hvcore.operations import Op
 from hvcore.uri import unknown_parameter
 from hvcore.verbs.blockjobs import BlockJobVerbs
 from hvcore.verbs.devices import DeviceVerbs
+from hvcore.verbs.iothreads import IOThreadVerbs
 from hvcore.verbs.migration import MigrationVerbs
+from hvcore.verbs.power import PowerVerbs
 from hvcore.verbs.resizing import ResizingVerbs
 from hvcore.verbs.saving import SavingVerbs
 from hvcore.verbs.statistics import StatisticsVerbs
+from hvcore.verbs.throttling import ThrottlingVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ class Record:
 
     __slots__ = (
         "autostart",
+        "autostart_once",
         "blockjobs",
         "data",
         "destroying",
@@ -130,6 +134,7 @@ class Record:
         self.live_text: tuple[Definition, str] | None = None
         self.reason: StateReason = ShutoffReason.UNKNOWN
         self.autostart = False
+        self.autostart_once = False
         self.process: tuple[int, int] | None = None
         self.runtime: Any = None
         self.data: dict[str, Any] = {}
@@ -225,10 +230,13 @@ class Setup:
 class Driver(
     BlockJobVerbs,
     DeviceVerbs,
+    IOThreadVerbs,
     MigrationVerbs,
+    PowerVerbs,
     ResizingVerbs,
     SavingVerbs,
     StatisticsVerbs,
+    ThrottlingVerbs,
     TuningVerbs,
     abc.ABC,
 ):

@@ -208,6 +208,7 @@ class Engine:
                 _log.warning("Failed to load config for domain '%s': %s", stored.uuid, error)
                 continue
             record.autostart = stored.autostart
+            record.autostart_once = stored.autostart_once
             record.reason = stored.stopped
         await asyncio.gather(*[self._reconnect(status) for status in list(directory.statuses())])
 
@@ -315,6 +316,7 @@ class Engine:
             with contextlib.suppress(ConfigError):
                 record = self.add_defined(self.driver.restore(stored.xml))
                 record.autostart = stored.autostart
+                record.autostart_once = stored.autostart_once
                 record.reason = stored.stopped
         for status in self.directory.statuses():
             if status.pid is not None and not status.alive():
@@ -456,25 +458,30 @@ class Engine:
         if self.directory is not None:
             self.directory.remove(record.uuid)
         record.persistent = None
-        record.autostart = False
+        record.autostart = record.autostart_once = False
         if not record.active:
             self.remove(record)
         self.publish(record, events.Undefined(domain=record.ref()))
 
-    async def set_autostart(self, record: Record, *, autostart: bool) -> None:
+    async def set_autostart(self, record: Record, *, autostart: bool, once: bool = False) -> None:
         """Say whether the domain is to be started with the host.
 
+        :param once: only when the host starts next.
         :raises InvalidState: the domain is transient.
         """
         await self.own()
         record = self.refresh(record)
         if record.persistent is None:
             raise InvalidState("cannot set autostart for transient domain", domain=record.name)
-        self._authorize("virDomainSetAutostart", record.definition)
-        async with record.jobs.job("virDomainSetAutostart", check=record.check_exists):
-            if self.directory is not None:
-                self.directory.set_autostart(record.uuid, autostart=autostart)
-            record.autostart = autostart
+        operation = "virDomainSetAutostartOnce" if once else "virDomainSetAutostart"
+        self._authorize(operation, record.definition)
+        async with record.jobs.job(operation, check=record.check_exists):
+            self._mark(record, autostart=autostart, once=once)
+
+    def _mark(self, record: Record, *, autostart: bool, once: bool) -> None:
+        if self.directory is not None:
+            self.directory.set_autostart(record.uuid, autostart=autostart, once=once)
+        setattr(record, "autostart_once" if once else "autostart", autostart)
 
     # -- running ------------------------------------------------------------------------
 
@@ -488,7 +495,10 @@ class Engine:
         await self.own()
         started = []
         for record in self.records():
-            if record.autostart and not record.active:
+            wanted = record.autostart or record.autostart_once
+            if record.autostart_once:
+                self._mark(record, autostart=False, once=True)
+            if wanted and not record.active:
                 try:
                     await saving.start(self, record, paused=False)
                     started.append(record)

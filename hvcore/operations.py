@@ -54,6 +54,14 @@ class Op(enum.Enum):
     BLOCK_JOB_INFO = ("block_job_progress", "virDomainGetBlockJobInfo")
     BLOCK_JOB_SPEED = ("block_job_speed", "virDomainBlockJobSetSpeed")
     BLOCK_JOB_ABORT = ("block_job_abort", "virDomainBlockJobAbort")
+    ADD_IOTHREAD = ("add_iothread", "virDomainAddIOThread")
+    REMOVE_IOTHREAD = ("remove_iothread", "virDomainDelIOThread")
+    SET_IOTHREAD = ("set_iothread", "virDomainSetIOThreadParams")
+    IOTHREAD_STATS = ("iothread_stats", "virConnectGetAllDomainStats")
+    SET_THROTTLE_GROUP = ("set_throttle_group", "virDomainSetThrottleGroup")
+    REMOVE_THROTTLE_GROUP = ("remove_throttle_group", "virDomainDelThrottleGroup")
+    PM_SUSPEND = ("pm_suspend", "virDomainPMSuspendForDuration")
+    PM_WAKEUP = ("pm_wakeup", "virDomainPMWakeup")
     CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:

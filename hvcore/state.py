@@ -5,6 +5,7 @@ Layout (all files 0600, all directories 0700, names are UUIDs and never come fro
     <config>/lock                        flock of the owner; says who that is
     <config>/domains/<uuid>/domain.xml   persistent definition, with secrets
     <config>/domains/<uuid>/autostart    exists when the domain is to be started with the host
+    <config>/domains/<uuid>/autostart-once    the same, for the next start of the host alone
     <config>/domains/<uuid>/stopped      why it does not run any more, once it has run
     <config>/domains/<uuid>/saved        what its next start begins with (hvcore.saveimage)
     <run>/<uuid>/status.json             what runs: state, pid, live definition, driver's data
@@ -219,6 +220,7 @@ class Stored:
     uuid: str
     xml: bytes
     autostart: bool
+    autostart_once: bool
     stopped: StateReason
 
 
@@ -318,7 +320,13 @@ class StateDirectory:
         for identity, directory in _by_uuid(self.config / "domains"):
             with contextlib.suppress(FileNotFoundError):
                 xml = (directory / "domain.xml").read_bytes()
-                yield Stored(identity, xml, (directory / "autostart").exists(), _stopped(directory))
+                yield Stored(
+                    identity,
+                    xml,
+                    (directory / "autostart").exists(),
+                    (directory / "autostart-once").exists(),
+                    _stopped(directory),
+                )
 
     def store(self, uuid: str, xml: str) -> None:
         """Write a persistent definition.
@@ -336,12 +344,13 @@ class StateDirectory:
         """
         _remove_tree(self.config / "domains" / _checked(uuid))
 
-    def set_autostart(self, uuid: str, *, autostart: bool) -> None:
-        """Write or remove the autostart mark.
+    def set_autostart(self, uuid: str, *, autostart: bool, once: bool = False) -> None:
+        """Write or remove the autostart mark, or that for one start of the host.
 
         :raises DriverError: that fails.
         """
-        mark = self.config / "domains" / _checked(uuid) / "autostart"
+        name = "autostart-once" if once else "autostart"
+        mark = self.config / "domains" / _checked(uuid) / name
         if autostart:
             write_file(mark, b"", durable=True)
         else:

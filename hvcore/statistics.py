@@ -26,7 +26,7 @@ MEMORY: Final = (
 )  # fmt: skip
 """Names of memory statistics as virsh prints them, in its order. Sizes are KiB."""
 
-GROUPS: Final = ("state", "cpu-total", "balloon", "vcpu", "interface", "block")
+GROUPS: Final = ("state", "cpu-total", "balloon", "vcpu", "interface", "block", "iothread")
 """Groups of the flat list, in libvirt's order."""
 
 _COUNTERS: Final = {"bytes": "bytes", "pkts": "packets", "errs": "errors", "drop": "drops"}
@@ -118,6 +118,21 @@ class InterfaceStats:
 
 
 @attrs.frozen(kw_only=True)
+class IOThreadStats:
+    """How an I/O thread polls.
+
+    :param poll_max: nanoseconds at most.
+    :param poll_grow: by how many times longer it polls next, if that was too short.
+    :param poll_shrink: by how many times shorter, if that was too long.
+    """
+
+    number: int
+    poll_max: int
+    poll_grow: int
+    poll_shrink: int
+
+
+@attrs.frozen(kw_only=True)
 class CpuStats:
     """Nanoseconds of host CPU time that a domain used.
 
@@ -196,3 +211,14 @@ def block_values(
     if info is not None:
         for name in ("allocation", "capacity", "physical"):
             yield f"{head}.{name}", getattr(info, name)
+
+
+def iothread_values(stats: list[IOThreadStats]) -> Iterator[tuple[str, Any]]:
+    """Yield the group ``iothread``; nothing of a domain without any."""
+    if stats:
+        yield "iothread.count", len(stats)
+    for each in stats:
+        head = f"iothread.{each.number}"
+        yield f"{head}.poll-max-ns", each.poll_max
+        yield f"{head}.poll-grow", each.poll_grow
+        yield f"{head}.poll-shrink", each.poll_shrink

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from hvcore.testing.injection import Plan
     from hvcore.testing.injection import Target
     from hvcore.testing.injection import Unplugging
+    from hvcore.verbs.power import SleepKind
+    from hvcore.verbs.throttling import Limits
     from hvcore.verbs.tuning import CpuSet
     from hvcore.verbs.tuning import NumaParameters
 
@@ -376,6 +378,11 @@ class Domain:
         """Whether :meth:`hvcore.host.Host.autostart` starts it."""
         return call(lambda: self._async.autostart)
 
+    @property
+    def autostart_once(self) -> bool:
+        """Whether the next :meth:`hvcore.host.Host.autostart` starts it, and no later one."""
+        return call(lambda: self._async.autostart_once)
+
     def state(self) -> tuple[State, StateReason]:
         """Return what it is doing, and why.
 
@@ -473,12 +480,13 @@ class Domain:
         """
         run(self._async.undefine(managed_save=managed_save))
 
-    def set_autostart(self, *, autostart: bool = True) -> None:
+    def set_autostart(self, *, autostart: bool = True, once: bool = False) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.
 
+        :param once: only the next one.
         :raises InvalidState: it is transient.
         """
-        run(self._async.set_autostart(autostart=autostart))
+        run(self._async.set_autostart(autostart=autostart, once=once))
 
     def console(self, alias: str | None = None) -> str:
         """Return the path of the terminal behind a console.
@@ -685,6 +693,58 @@ class Domain:
         """
         run(self._async.update_device(xml, live=live, config=config, force=force))
 
+    def add_iothread(
+        self, number: int, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Add an I/O thread.
+
+        :raises HvError: there is one of this number.
+        """
+        run(self._async.add_iothread(number, live=live, config=config))
+
+    def remove_iothread(
+        self, number: int, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Remove an I/O thread, and its pin.
+
+        :raises HvError: there is none of this number, or a device uses it.
+        """
+        run(self._async.remove_iothread(number, live=live, config=config))
+
+    def set_iothread(
+        self,
+        number: int,
+        *,
+        poll_max: int | None = None,
+        poll_grow: int | None = None,
+        poll_shrink: int | None = None,
+        thread_pool_min: int | None = None,
+        thread_pool_max: int | None = None,
+        live: bool | None = None,
+        config: bool | None = None,
+    ) -> None:
+        """Let an I/O thread work in another way; what is not given stays as it is.
+
+        :param poll_max: nanoseconds for which it polls at most.
+        :param poll_grow: by how many times longer it polls next, if that was too short.
+        :param poll_shrink: by how many times shorter, if that was too long.
+        :param thread_pool_min: workers that it always keeps.
+        :param thread_pool_max: workers that it has at most.
+        :raises HvError: there is none of this number, or it cannot have so many workers.
+        """
+        run(
+            self._async.set_iothread(
+                number,
+                poll_max=poll_max,
+                poll_grow=poll_grow,
+                poll_shrink=poll_shrink,
+                thread_pool_min=thread_pool_min,
+                thread_pool_max=thread_pool_max,
+                live=live,
+                config=config,
+            )
+        )
+
     def migrate(
         self,
         target: Host,
@@ -752,6 +812,22 @@ class Domain:
         """
         run(self._async.abort_job())
 
+    def pm_suspend(self, kind: SleepKind, *, seconds: int = 0) -> None:
+        """Let the guest go to sleep. One that sleeps on disk is off afterwards.
+
+        :param seconds: after which it is to wake up; 0 for never.
+        :raises InvalidState: it does not run.
+        :raises HvError: there is no such way to sleep, or the guest cannot.
+        """
+        run(self._async.pm_suspend(kind, seconds=seconds))
+
+    def pm_wakeup(self) -> None:
+        """Wake the guest up.
+
+        :raises InvalidState: it does not sleep.
+        """
+        run(self._async.pm_wakeup())
+
     def set_memory(
         self, size: int, *, live: bool | None = None, config: bool | None = None
     ) -> None:
@@ -763,6 +839,17 @@ class Domain:
         :raises HvError: it is more than there is, or nothing can take memory from the guest.
         """
         run(self._async.set_memory(size, live=live, config=config))
+
+    def set_max_memory(
+        self, size: int, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Change how much memory the guest has from its next start on.
+
+        :param size: KiB; a guest that was to have more of it from the beginning has all of it.
+        :param live: of what runs, which is always refused.
+        :raises InvalidState: it runs and the next start is not meant, or its nodes have the memory.
+        """
+        run(self._async.set_max_memory(size, live=live, config=config))
 
     def resize_disk(self, disk: str, size: int) -> None:
         """Change the size of a disk while the guest runs.
@@ -907,6 +994,34 @@ class Domain:
         :param groups: of :data:`hvcore.statistics.GROUPS`; all unless given.
         """
         return run(self._async.stats(groups))
+
+    def throttle_groups(
+        self, *, live: bool | None = None, config: bool | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Return the limits of each group, by the names of libvirt's document.
+
+        :raises InvalidState: it does not run, or is not persistent.
+        """
+        return run(self._async.throttle_groups(live=live, config=config))
+
+    def set_throttle_group(
+        self, name: str, limits: Limits, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Make a group of disks, or change its limits; those not given stay as they are.
+
+        :param limits: by libvirt's names, such as ``total_iops_sec``; 0 for none.
+        :raises HvError: there is no such limit, or it contradicts another.
+        """
+        run(self._async.set_throttle_group(name, limits, live=live, config=config))
+
+    def remove_throttle_group(
+        self, name: str, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Remove a group.
+
+        :raises HvError: there is none, or a disk uses it.
+        """
+        run(self._async.remove_throttle_group(name, live=live, config=config))
 
     def vcpu_count(
         self, *, live: bool | None = None, config: bool | None = None, maximum: bool = False

@@ -20,10 +20,13 @@ SOURCES = {
         "domain",
         "verbs/blockjobs",
         "verbs/devices",
+        "verbs/iothreads",
         "verbs/migration",
+        "verbs/power",
         "verbs/resizing",
         "verbs/saving",
         "verbs/statistics",
+        "verbs/throttling",
         "verbs/tuning",
     ),
     "TestControl": ("testing/control",),
@@ -207,7 +210,7 @@ def imports(trees: dict[str, ast.Module], text: str) -> list[str]:
                 found |= {
                     f"from {node.module} import {alias.name}"
                     for alias in node.names
-                    if alias.name in used - SHADOWED
+                    if alias.asname is None and alias.name in used - SHADOWED
                 }
     found.add("from hvcore import domain as _domain")
     modules = [module for module, *_ in SOURCES.values() if "/" in module]

@@ -70,14 +70,17 @@ def undefine(session: Session, domain: str, *, managed_save: bool) -> None:
 @click.command()
 @domain_argument
 @click.option("--disable", is_flag=True, help="do not start it any more")
+@click.option("--once", is_flag=True, help="only when the host starts next")
 @click.pass_obj
-def autostart(session: Session, domain: str, *, disable: bool) -> None:
+def autostart(session: Session, domain: str, *, disable: bool, once: bool) -> None:
     """Start a domain when the host does."""
 
     async def work(host: Host, found: Domain) -> None:
         del host
-        await found.set_autostart(autostart=not disable)
+        await found.set_autostart(autostart=not disable, once=once)
 
     prefix = "un" if disable else ""
-    session.on(domain, work, failing=f"Failed to {prefix}mark domain '{domain}' as autostarted")
-    session.done(f"Domain '{domain}' {prefix}marked as autostarted")
+    when = " on next boot" if once else ""
+    failing = f"Failed to {prefix}mark domain '{domain}' as autostarted{when}"
+    session.on(domain, work, failing=failing)
+    session.done(f"Domain '{domain}' {prefix}marked as autostarted{when}")

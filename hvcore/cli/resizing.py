@@ -11,6 +11,8 @@ from hvcore.cli.session import domain_argument
 from hvcore.cli.tuning import scope
 from hvcore.cli.tuning import scope_options
 from hvcore.cli.words import malformed
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
@@ -30,10 +32,22 @@ class Size(click.ParamType[int]):
         text = str(value).strip()
         digits = text.rstrip("".join(set(text) - set("0123456789")))
         unit = text[len(digits) :] or "KiB"
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            malformed(text, param, ctx, "Scaled numeric")
         try:
             return int(digits) * unit_factor(unit)
         except ValueError:
-            malformed(text, param, ctx, "Scaled numeric")
+            why = f"invalid argument: unknown suffix '{unit}'"
+            malformed(text, param, ctx, "Scaled numeric", why)
+
+
+def _check_size(session: Session, size: int, failing: str = "") -> None:
+    """Refuse to leave no memory: libvirt does so before it asks any driver, and names no class."""
+    if size == 0:
+        error = HvError(
+            "memory in virDomainSetMemoryFlags must not be zero", kind=ErrorClass.SYSTEM
+        )
+        session.fail(error, failing=failing)
 
 
 @click.command()
@@ -44,12 +58,31 @@ class Size(click.ParamType[int]):
 def setmem(session: Session, /, domain: str, size: int, **options: Any) -> None:
     """Change how much of its memory a guest has."""
     where = scope(options)
+    _check_size(session, size)
 
     async def work(host: Host, found: Domain) -> None:
         del host
         await found.set_memory(-(-size // 1024), **where)
 
     session.on(domain, work)
+    session.done("")
+
+
+@click.command()
+@domain_argument
+@click.argument("size", type=Size())
+@scope_options
+@click.pass_obj
+def setmaxmem(session: Session, /, domain: str, size: int, **options: Any) -> None:
+    """Change how much memory a guest has from its next start on."""
+    where, failing = scope(options), "Unable to change MaxMemorySize"
+    _check_size(session, size, failing)
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.set_max_memory(-(-size // 1024), **where)
+
+    session.on(domain, work, failing=failing)
     session.done("")
 
 

@@ -38,6 +38,7 @@ _SELECTORS: Final = {
     "vcpu": "vcpu",
     "interface": "interface",
     "block": "block",
+    "iothread": "iothread",
 }
 
 

@@ -78,30 +78,36 @@ def _placed(
 
 
 def malformed(
-    value: object, param: click.Parameter | None, ctx: click.Context | None, kind: str = "Numeric"
+    value: object,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+    kind: str = "Numeric",
+    why: str = "",
 ) -> NoReturn:
     """Refuse a number, with virsh's words."""
     name = param.opts[0].lstrip("-") if param is not None else ""
     text = f"{kind} value '{value}' for <{name}> option is malformed or out of range"
-    raise click.UsageError(text, ctx)
+    raise click.UsageError(f"{text}\nError: {why}" if why else text, ctx)
 
 
 class Number(click.ParamType[int]):
     """A whole number.
 
     :param signed: whether it may be less than zero.
+    :param wide: whether it may be as large as 64 bits allow.
     """
 
     name = "NUMBER"
 
-    def __init__(self, *, signed: bool = False) -> None:
-        self._range = range(-(1 << 31), 1 << 31) if signed else range(1 << 32)
+    def __init__(self, *, signed: bool = False, wide: bool = False) -> None:
+        bits = 64 if wide else 32
+        self._range = range(-(1 << bits - 1), 1 << bits - 1) if signed else range(1 << bits)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         text = str(value)
         digits = text.removeprefix("-")
-        if digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(text) in self._range:
+        if digits.isascii() and digits.isdigit() and len(digits) <= 20 and int(text) in self._range:
             return int(text)
         malformed(value, param, ctx)
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 from hvcore.errors import Issue
 from hvcore.model.iothread import IOThread
 from hvcore.rules.base import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Mapping
 
+    from hvcore.model.devices.controller import Controller
+    from hvcore.model.devices.disk import Disk
     from hvcore.model.domain import Domain
     from hvcore.model.iothread import DefaultIOThread
     from hvcore.pipeline import Context
@@ -94,3 +99,94 @@ def _throttle_groups(domain: Domain, ctx: Context) -> Iterator[Issue]:
                 yield Issue.xml(
                     f"total and read/write {name} cannot be set at the same time", line=group.line
                 )
+
+
+# -- changes ---------------------------------------------------------------------------------------
+
+
+def _invalid(message: str) -> HvError:
+    return HvError(message, kind=ErrorClass.INVALID_ARG)
+
+
+def check_number(number: int) -> None:
+    """Refuse a number that no I/O thread can have.
+
+    :raises HvError: with libvirt's words.
+    """
+    if number <= 0:
+        raise _invalid("invalid value of 0 for iothread_id")
+
+
+def check_new(domain: Domain, number: int) -> None:
+    """Refuse a second I/O thread of one number.
+
+    :raises HvError: there is one.
+    """
+    if number in iothread_ids(domain):
+        raise _invalid(f"an IOThread is already using iothread_id '{number}'")
+
+
+def check_there(domain: Domain, number: int) -> None:
+    """Refuse a number that no I/O thread has.
+
+    :raises HvError: there is none.
+    """
+    if number not in iothread_ids(domain):
+        raise _invalid(f"cannot find IOThread '{number}' in iothreadids list")
+
+
+def check_unused(domain: Domain, number: int) -> None:
+    """Refuse to remove an I/O thread that is not there, or that devices use.
+
+    :raises HvError: with libvirt's words.
+    """
+    check_there(domain, number)
+    for disk in domain.devices.disks:
+        if _uses(disk, number):
+            raise _invalid(
+                f"cannot remove IOThread {number} since it is being used by disk '{disk.target}'"
+            )
+    for controller in domain.devices.controllers:
+        if _uses(controller, number):
+            raise _invalid(
+                f"cannot remove IOThread '{number}' since it is being used by controller"
+            )
+
+
+def _uses(device: Disk | Controller, number: int) -> bool:
+    return number in (device.iothread, *(each.id for each in device.iothreads))
+
+
+def add(domain: Domain, number: int) -> None:
+    """Add an I/O thread."""
+    domain.iothreadids = [*iothreads(domain), IOThread(id=number)]
+    domain.iothreads = len(domain.iothreadids)
+
+
+def remove(domain: Domain, number: int) -> None:
+    """Remove an I/O thread and its pin."""
+    domain.iothreadids = [thread for thread in iothreads(domain) if thread.id != number]
+    domain.iothreads = len(domain.iothreadids) or None
+    if domain.cputune is not None:
+        pins = domain.cputune.iothreadpins
+        domain.cputune.iothreadpins = [pin for pin in pins if pin.iothread != number]
+
+
+def adjust(domain: Domain, number: int, settings: Mapping[str, int]) -> None:
+    """Change polling and the pool of workers of an I/O thread.
+
+    :param settings: by field of :class:`hvcore.model.iothread.IOThread`.
+    :raises HvError: there is no such thread, or more workers are wanted than allowed.
+    """
+    check_there(domain, number)
+    threads = iothreads(domain)
+    [thread] = [each for each in threads if each.id == number]
+    least, most = (
+        _or_absent(settings.get(name, getattr(thread, name)))
+        for name in ("thread_pool_min", "thread_pool_max")
+    )
+    if least > most:
+        raise _invalid(f"thread_pool_min ({least}) can't be greater than thread_pool_max ({most})")
+    for name, value in settings.items():
+        setattr(thread, name, value)
+    domain.iothreadids = threads

@@ -6,11 +6,40 @@ from typing import TYPE_CHECKING
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import InvalidState
+from hvcore.rules.domain_memory import numa_cells
 
 if TYPE_CHECKING:
     from hvcore.model.devices.disk import Disk
     from hvcore.model.devices.interface import Interface
     from hvcore.model.domain import Domain
+
+
+def check_size(size: int) -> None:
+    """Refuse to leave a guest no memory.
+
+    :raises HvError: with libvirt's words.
+    """
+    if size <= 0:
+        raise HvError(
+            "memory in virDomainSetMemoryFlags must not be zero", kind=ErrorClass.INVALID_ARG
+        )
+
+
+def set_max_memory(domain: Domain, size: int) -> None:
+    """Change the memory that a guest starts with.
+
+    :param size: KiB.
+    :raises InvalidState: its nodes say how much it is, or there can be no more.
+    """
+    if numa_cells(domain):
+        raise InvalidState(
+            "initial memory size of a domain with NUMA nodes cannot be modified with this API"
+        )
+    if domain.max_memory and domain.max_memory < size:
+        raise InvalidState("cannot set initial memory size greater than the maximum memory size")
+    domain.memory = size
+    domain.current_memory = min(domain.current_memory or size, size)
 
 
 def check_memory(domain: Domain, size: int) -> None:

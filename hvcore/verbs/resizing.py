@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvcore.errors import InvalidState
 from hvcore.operations import Op
 from hvcore.verbs.base import Handle
 from hvcore.verbs.base import Verbs
@@ -55,6 +56,7 @@ class ResizingHandle(Handle):
         """
         from hvcore.rules import resizing  # noqa: PLC0415 - handles import no rules, so below
 
+        resizing.check_size(size)
         driver, api = self._engine.driver, Op.SET_MEMORY.api
         async with self._engine.change(self._record, api, live=live, config=config) as change:
             for model in (change.live, change.config):
@@ -64,6 +66,25 @@ class ResizingHandle(Handle):
                 await driver.set_memory(change.record, change.live, size)
             if change.config is not None:
                 change.config.current_memory = size
+
+    async def set_max_memory(
+        self, size: int, *, live: bool | None = None, config: bool | None = None
+    ) -> None:
+        """Change how much memory the guest has from its next start on.
+
+        :param size: KiB; a guest that was to have more of it from the beginning has all of it.
+        :param live: of what runs, which is always refused.
+        :raises InvalidState: it runs and the next start is not meant, or its nodes have the memory.
+        """
+        from hvcore.rules import resizing  # noqa: PLC0415
+
+        resizing.check_size(size)
+        api = Op.SET_MEMORY.api
+        async with self._engine.change(self._record, api, live=live, config=config) as change:
+            if change.live is not None:
+                raise InvalidState("cannot resize the maximum memory on an active domain")
+            assert change.config is not None  # one of them is
+            resizing.set_max_memory(change.config, size)
 
     async def resize_disk(self, disk: str, size: int) -> None:
         """Change the size of a disk while the guest runs.

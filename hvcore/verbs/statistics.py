@@ -236,6 +236,14 @@ class StatisticsHandle(Handle):
             found.update(statistics.block_values(number, disk, stats, info))
         return found
 
+    async def _iothread(self, record: Record) -> dict[str, Any]:
+        from hvcore import statistics  # noqa: PLC0415
+
+        if not record.active or not self._has(Op.IOTHREAD_STATS):
+            return {}
+        stats = await self._engine.driver.iothread_stats(record)
+        return dict(statistics.iothread_values(stats))
+
     def _has(self, op: Op) -> bool:
         return op in self._engine.driver.operations()
 
@@ -252,6 +260,7 @@ _GROUPS = {
     "vcpu": StatisticsHandle._vcpu,  # noqa: SLF001
     "interface": StatisticsHandle._interface,  # noqa: SLF001
     "block": StatisticsHandle._block,  # noqa: SLF001
+    "iothread": StatisticsHandle._iothread,  # noqa: SLF001
 }
 
 

@@ -31,6 +31,7 @@ from hvcore.testing.injection import rejected
 from hvcore.uri import unknown_parameter
 from hvcore.xml.reader import read_file
 from hvcore_test import node
+from hvcore_test.adjusting import Adjusting
 from hvcore_test.blockjobs import BlockJobs
 from hvcore_test.generic import Generic
 from hvcore_test.migration import Migration
@@ -66,7 +67,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(BlockJobs, Migration, Saving, Statistics):
+class TestDriver(Adjusting, BlockJobs, Migration, Saving, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests

@@ -39,6 +39,12 @@ _OF_DOMAIN: Final[dict[Op, Callable[[Domain, str], Awaitable[Any]]]] = {
     Op.PIN_EMULATOR: lambda domain, device: domain.pin_emulator("0", live=True),  # noqa: ARG005
     Op.SET_NUMATUNE: lambda domain, device: domain.set_numa_parameters(nodeset="0", live=True),  # noqa: ARG005
     Op.ATTACH_DEVICE: lambda domain, device: domain.attach_device(device, live=True),
+    Op.ADD_IOTHREAD: lambda domain, device: domain.add_iothread(9, live=True),  # noqa: ARG005
+    Op.SET_THROTTLE_GROUP: lambda domain, device: domain.set_throttle_group(  # noqa: ARG005
+        "slow", {"total_iops_sec": 100}, live=True
+    ),
+    Op.PM_SUSPEND: lambda domain, device: domain.pm_suspend("mem"),  # noqa: ARG005
+    Op.PM_WAKEUP: lambda domain, device: domain.pm_wakeup(),  # noqa: ARG005
     Op.JOB_INFO: lambda domain, device: domain.job_info(),  # noqa: ARG005
     Op.ABORT_JOB: lambda domain, device: domain.abort_job(),  # noqa: ARG005
     Op.SUSPEND: lambda domain, device: domain.suspend(),  # noqa: ARG005

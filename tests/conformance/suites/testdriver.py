@@ -52,12 +52,8 @@ NOT_SERVED: Final = {
     "domcontrol": "there is no daemon whose connection could be stuck",
     "echo": _OWN,
     "help": _OWN,
-    "iothreadadd": _LATER,
-    "iothreaddel": _LATER,
-    "iothreadset": _LATER,
     "pool-define-as": "storage pools are not part of hvcore yet",
     "schedinfo": _LATER,
-    "setmaxmem": _LATER,
     "snapshot-create": _LATER,
     "snapshot-create-as": _LATER,
     "snapshot-current": _LATER,
@@ -77,7 +73,6 @@ UNTOLD: Final = {
     "Security label": "hvcore labels nothing",
     "deprecated configuration": _LATER,
     "tainted": _LATER,
-    "iothread.": _LATER,
 }
 """How lines begin that hv does not print, and why."""
 
