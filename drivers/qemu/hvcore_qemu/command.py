@@ -147,6 +147,7 @@ class QemuPlan(Plan["Argument | Variable"]):
 
     :ivar binary: path of the emulator.
     :ivar files: contents of files to write, mode 0600, before QEMU starts.
+    :ivar folders: see :class:`hvcore_qemu.resources.Resources`.
     :ivar numbers: see :attr:`hvcore_qemu.resources.Resources.numbers`.
     """
 
@@ -154,6 +155,7 @@ class QemuPlan(Plan["Argument | Variable"]):
         super().__init__(tuple(name for name, _ in SECTIONS))
         self.binary = binary
         self.files: dict[str, bytes] = {}
+        self.folders: list[str] = []
         self.numbers = (0, 0)
 
     @property
@@ -267,6 +269,7 @@ class Command:
         self.registry.manager.hook.hv_amend_plan(
             driver="qemu", domain=self.domain, plan=self.plan, ctx=self
         )
+        self.plan.folders = self.resources.folders
         self.plan.numbers = self.resources.numbers
         return self.plan
 

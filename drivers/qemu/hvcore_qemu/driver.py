@@ -38,6 +38,7 @@ from hvcore.process import Launch
 from hvcore.process import Log
 from hvcore.process import Process
 from hvcore.state import write_file
+from hvcore_qemu import folders
 from hvcore_qemu import lifecycle
 from hvcore_qemu.config import of_root
 from hvcore_qemu.emulators import Emulators
@@ -96,6 +97,7 @@ class Start:
     argv: list[str]
     env: dict[str, str]
     files: dict[str, bytes]
+    folders: list[str]
     live: Definition
     kept: dict[str, Any] = attrs.field(factory=dict)
 
@@ -254,13 +256,15 @@ class QemuDriver(Emulators, Migration, Statistics):
                 policy=placement.policy(domain),
             )
             log.begin(launch)
-            process = await Process.spawn(launch)
+            with folders.made(start.folders):
+                process = await Process.spawn(launch)
             placement.pid = process.pid
         finally:
             # QEMU has its own copies; ours would keep its listening sockets alive after it.
             host.close()
         assert host.monitor_path is not None
         guest = self._guest(record, process, log, host.monitor_path, _course(record), placement)
+        guest.folders = start.folders
         try:
             _check_wanted(record, number)
             record.process = (process.pid, process.start)
@@ -309,9 +313,11 @@ class QemuDriver(Emulators, Migration, Statistics):
             argv=plan.argv,
             env=plan.env,
             files=plan.files,
+            folders=plan.folders,
             live=Definition(domain, self.registry),
             kept={
                 **({} if asked is None else {"cpu": asked}),
+                **({"folders": plan.folders} if plan.folders else {}),
                 "numbers": plan.numbers,
                 "ahead": plugging.ahead(plan, domain),
                 "behind": plugging.behind(plan, domain),
@@ -400,7 +406,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         self._guests.pop(record, None)
         guest.process.send(signal.SIGKILL)
         await guest.process.wait()
-        await _leave_groups(guest)
+        await guest.leave()
         await guest.monitor.close()
 
     # -- following ----------------------------------------------------------------------
@@ -412,7 +418,7 @@ class QemuDriver(Emulators, Migration, Statistics):
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
         await guest.process.wait()
-        await _leave_groups(guest)
+        await guest.leave()
         # Its last words may still be on the way: a shutdown is told from a crash by them.
         await guest.monitor.drained(_DRAIN)
         if self._guests.get(record) is guest:
@@ -542,6 +548,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         log = Log(self._directory.log_file(record.uuid))
         placement = self._placement(record, None).restored(process.pid, status.data)
         guest = self._guest(record, process, log, socket, course, placement)
+        guest.folders = list(status.data.get("folders", ()))
         try:
             if _starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
@@ -552,7 +559,7 @@ class QemuDriver(Emulators, Migration, Statistics):
             # Without its monitor it cannot be managed, and must not run beside a second start.
             _log.warning("%s", error)
             await process.stop(force=True, grace=0)
-            await _leave_groups(guest)
+            await guest.leave()
             await guest.monitor.close()
             del self._guests[record]
             failed = _starting(record) or "arriving" in record.data
@@ -570,6 +577,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         """Say how a domain ended that has no process any more."""
         placement = self._placement(record, None).restored(0, status.data)
         await asyncio.to_thread(placement.end)
+        folders.remove(status.data.get("folders", ()))
         if _starting(record):
             if status.pid is None:
                 await self._quit_orphan(record)
@@ -612,7 +620,7 @@ class QemuDriver(Emulators, Migration, Statistics):
             return
         guest.course.fake_reboot = False
         await guest.process.stop(force=not graceful)
-        await _leave_groups(guest)
+        await guest.leave()
         self._note(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
 
     async def shutdown(self, record: Record) -> None:
@@ -703,12 +711,6 @@ def _check_wanted(record: Record, number: int | None) -> None:
     """Refuse to go on starting what somebody destroyed meanwhile."""
     if record.id != number:
         raise DomainGone(f"domain '{record.name}' was destroyed", domain=record.name)
-
-
-async def _leave_groups(guest: Guest) -> None:
-    """Remove the control groups of a guest whose process is gone."""
-    if guest.placement.made:
-        await asyncio.to_thread(guest.placement.end)
 
 
 def _starting(record: Record) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hvcore.errors import HvError
+from hvcore_qemu.folders import discard
+from hvcore_qemu.folders import made
 from hvcore_qemu.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -43,15 +45,18 @@ class Hotplug(Tuning):
             before = plans.Members.of(live)
             try:
                 plugs = attaching.plan()
-                for plug in plugs:
-                    self.registry.manager.hook.hv_amend_attach(
-                        driver=self.name, domain=live, device=device, plan=plug
-                    )
-                    await guest.monitor.run(plug.run())
-                    before.add(live, plug.alias)
+                folders = attaching.resources.folders
+                with made(folders, device.alias):
+                    for plug in plugs:
+                        self.registry.manager.hook.hv_amend_attach(
+                            driver=self.name, domain=live, device=device, plan=plug
+                        )
+                        await guest.monitor.run(plug.run())
+                        before.add(live, plug.alias)
             except BaseException:
                 before.restore(live)
                 raise
+        self._keep_folders(record, folders)
         self._remember(record, plugs)
         _show_terminals(record, live, plugs)
         await guest.monitor.run(plans.limits_of(live, device))
@@ -96,6 +101,14 @@ class Hotplug(Tuning):
         """Return the private directory of a running domain."""
         assert self.directory is not None  # keeps_state
         return self.directory.runtime(record.uuid)
+
+    def _keep_folders(self, record: Record, folders: list[str]) -> None:
+        """Note directories that go with the domain from now on."""
+        guest: Guest = record.runtime
+        new = [folder for folder in folders if folder not in guest.folders]
+        if new:
+            guest.folders += new
+            record.data = {**record.data, "folders": guest.folders}
 
     def _remember(self, record: Record, plugs: list[Plug]) -> None:
         """Keep what has to go once the new devices are gone."""
@@ -167,6 +180,7 @@ class Hotplug(Tuning):
                 plan.alias, await guest.monitor.execute("query-fdsets")
             ):
                 await guest.monitor.execute(*call)
+        discard(guest.folders, plan.alias)
         hotplug.remove(live, device)
         for change in plan.gone:
             change(live)

@@ -361,6 +361,7 @@ class Resources:
     :ivar incoming: the URI QEMU receives a migration from; None for an ordinary start.
     :ivar launch_time: when the start began, in seconds since the epoch; relative clocks start here.
     :ivar variables: the manager's own environment, as far as QEMU is told of it.
+    :ivar folders: directories for the memory of this domain alone, which come and go with it.
     """
 
     domain_dir: str
@@ -378,6 +379,13 @@ class Resources:
     incoming: str | None = None
     launch_time: int = 0
     variables: dict[str, str] = attrs.field(factory=dict)
+    folders: list[str] = attrs.field(factory=list)
+
+    def folder(self, path: str) -> str:
+        """Return the path of a directory after noting it in :attr:`folders`."""
+        if path not in self.folders:
+            self.folders.append(path)
+        return path
 
     def new_fd_set(self, descriptors: Sequence[tuple[int, str]]) -> FdSet:
         """Return a new set of descriptors, each with its name."""

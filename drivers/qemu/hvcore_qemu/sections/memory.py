@@ -276,7 +276,7 @@ def huge_page_path(cmd: Command, size: int) -> str:
         raise ValidationFailed([Issue.internal(_NO_HUGETLBFS)])
     for mount in mounts:
         if mount.size == size:
-            return f"{mount.path}/libvirt/qemu/{cmd.resources.short_name}"
+            return cmd.resources.folder(f"{mount.path}/libvirt/qemu/{cmd.resources.short_name}")
     raise ValidationFailed(
         [Issue.internal(f"Unable to find any usable hugetlbfs mount for {size} KiB")]
     )
@@ -284,7 +284,8 @@ def huge_page_path(cmd: Command, size: int) -> str:
 
 def file_path(cmd: Command, alias: str) -> str:
     """Return the file that memory comes from where <memoryBacking> asks for files."""
-    return f"{cmd.config.memory_backing_dir}/{cmd.resources.short_name}/{alias}"
+    folder = f"{cmd.config.memory_backing_dir}/{cmd.resources.short_name}"
+    return f"{cmd.resources.folder(folder)}/{alias}"
 
 
 def _preallocates(cmd: Command, piece: Piece, pages: _Pages) -> bool:
