@@ -41,6 +41,7 @@ from hvcore.verbs.throttling import ThrottlingVerbs
 from hvcore.verbs.tuning import TuningVerbs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
 
     from hvcore.abi.table import Check
@@ -201,6 +202,12 @@ class Reports(Protocol):
 
     def publish(self, record: Record, *happened: Event) -> None:
         """Publish events that change no state."""
+
+    def amend(self, record: Record, change: Callable[[Domain], None]) -> None:
+        """Change what the running definition says, as the hypervisor told.
+
+        :param change: also made to the copy of whoever is changing the definition meanwhile.
+        """
 
     def departed(self, record: Record, alias: str) -> None:
         """Say that a device is gone that nobody waits for (any more)."""

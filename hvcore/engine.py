@@ -49,6 +49,7 @@ from hvcore.state import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from collections.abc import Callable
     from collections.abc import Coroutine
     from collections.abc import Iterator
     from typing import Self
@@ -92,6 +93,7 @@ class Engine:
         self._last_id = 0
         self._boot = ""
         self._users = 0
+        self._changes: dict[Record, Change] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._owning = asyncio.Lock()
 
@@ -681,10 +683,12 @@ class Engine:
             self.driver.recompile,
         )
         number = record.id
+        self._changes[record] = made
         try:
             yield made
             await made.seal()
         finally:
+            del self._changes[record]
             # Unless it stopped meanwhile, and perhaps even was started again.
             mine = record.active and record.id == number
             if before is not None and made.live is not None and mine:
@@ -816,6 +820,18 @@ class Engine:
         if record.persistent is None:
             self.remove(record)
         self.publish(record, events.Stopped(domain=ref, reason=detail))
+
+    def amend(self, record: Record, change: Callable[[Domain], None]) -> None:
+        """Change what the running definition says, as the hypervisor told."""
+        if record.live is None:
+            return
+        domain = record.live.clone()
+        change(domain)
+        record.live = attrs.evolve(record.live, domain=domain)
+        made = self._changes.get(record)
+        if made is not None and made.live is not None:
+            change(made.live)
+        self.save(record)
 
     def departed(self, record: Record, alias: str) -> None:
         """Say that a device is gone that nobody waits for (any more)."""

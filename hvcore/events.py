@@ -341,6 +341,18 @@ class BalloonChanged(Event):
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
+class MemoryDeviceSizeChanged(Event):
+    """The guest took memory of a virtio-mem device, or gave it back.
+
+    :param size: of what it has of the device now, KiB.
+    """
+
+    kind: ClassVar[str] = "memory-device-size-change"
+    alias: str
+    size: int
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TrayMoved(Event):
     """The guest opened or closed the tray of a removable drive."""
 

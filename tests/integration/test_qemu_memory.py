@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import stat
 
 import pytest
 
 from hvcore import connect
+from hvcore import events
 from hvcore.errors import HvError
 from hvcore.errors import MonitorError
 from hvcore.lifecycle import State
@@ -100,3 +102,37 @@ async def test_a_qemu_that_does_not_start_leaves_no_files(host, tmp_path):
     with pytest.raises(HvError, match="nonsense"):
         await domain.start()
     assert not list(tmp_path.glob("root/config/ram/*"))
+
+
+async def test_modules_say_where_qemu_put_them(uri):
+    virtio = (
+        "<memory model='virtio-mem'><target><size unit='MiB'>256</size><node>0</node>"
+        "<block unit='MiB'>2</block><requested unit='MiB'>128</requested></target></memory>"
+    )
+    async with await connect(uri) as host:
+        document = xml("<source type='anonymous'/>", virtio).replace("q35", "pc-i440fx-10.0")
+        domain = await host.define(document)
+        assert "<address base=" not in await domain.xml()
+        await domain.start()
+        live = await domain.xml()
+        assert "<address base='0x" in live
+        assert "<current unit='KiB'>0</current>" in live
+        await domain.attach_device(MODULE.format(64, ""))
+    async with await connect(uri) as host:
+        domain = await host.lookup("pages")
+        assert re.search("<address type='dimm' slot='0' base='0x[0-9a-f]+'/>", await domain.xml())
+        assert "base=" not in await domain.xml(inactive=True)
+
+
+async def test_the_balloon_is_where_the_guest_moved_it(host):
+    document = xml("<source type='anonymous'/>").replace("'none'", "'virtio'")
+    domain = await host.define(document)
+    await domain.start()
+    await domain.set_memory(32 << 10)
+    assert "<currentMemory unit='KiB'>32768</currentMemory>" in await domain.xml()
+    record = domain._record
+    told = {"event": "BALLOON_CHANGE", "data": {"actual": 48 << 20}}
+    with host.events(kinds=[events.BalloonChanged]) as stream:
+        host._engine.driver._on_event(record, record.runtime, told)
+        assert (await stream.get()).actual == 48 << 10
+    assert "<currentMemory unit='KiB'>49152</currentMemory>" in await domain.xml()

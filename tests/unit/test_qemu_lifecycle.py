@@ -134,6 +134,8 @@ def test_sleep_and_waking():
 
 def test_units():
     assert handle("BALLOON_CHANGE", actual=1 << 30).publish[0][1] == {"actual": 1 << 20}
+    sized = handle("MEMORY_DEVICE_SIZE_CHANGE", id="virtiomem0", size=(1 << 20) + 1)
+    assert sized.publish[0][1] == {"alias": "virtiomem0", "size": 1025}
     assert handle("RTC_CHANGE", offset=-5).publish[0][1] == {"offset": -5}
 
 

@@ -369,8 +369,20 @@ class QemuDriver(Emulators, Migration, Statistics):
             await guest.monitor.run(vcpus.plug(domain))
             await guest.monitor.run(limits(domain))
         record.data = {**record.data, "terminals": terminals}
-        if terminals and record.live is not None:
-            record.live = _with_terminals(record.live, terminals, self.registry)
+        await self._look_around(record, guest, terminals)
+
+    async def _look_around(self, record: Record, guest: Guest, terminals: dict[str, str]) -> None:
+        """Let the running definition say what QEMU chose by itself."""
+        from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
+        from hvcore_qemu.devices.chardev import show_terminals  # noqa: PLC0415
+        from hvcore_qemu.devices.memory import locate  # noqa: PLC0415
+
+        if record.live is None or not (terminals or record.live.domain.devices.memories):
+            return
+        domain = record.live.clone()
+        show_terminals(domain, terminals)
+        await guest.monitor.run(locate(domain))
+        record.live = Definition(domain, self.registry)
 
     def _placement(self, record: Record, advice: Advice | None) -> Placement:
         """Return where the threads of a guest will be."""
@@ -464,6 +476,8 @@ class QemuDriver(Emulators, Migration, Statistics):
                 fields = {**fields, "path": _disk_path(record, fields["alias"])}  # noqa: PLW2901
             happened.append(kind(domain=record.ref(), **fields))
         record.data = {**record.data, "fake_reboot": guest.course.fake_reboot}
+        if effect.amend is not None:
+            self.reports.amend(record, effect.amend)
         if effect.reason is not None:
             self.reports.transition(record, effect.reason, *happened)
         else:
@@ -695,16 +709,6 @@ def _course(record: Record) -> Course:
         on_reboot=domain.on_reboot or "restart",
         on_crash=domain.on_crash or "destroy",
     )
-
-
-def _with_terminals(live: Definition, paths: dict[str, str], registry: Registry) -> Definition:
-    """Return ``live`` saying which terminals QEMU opened."""
-    from hvcore.pipeline import Definition  # noqa: PLC0415 - see pipeline
-    from hvcore_qemu.devices.chardev import show_terminals  # noqa: PLC0415
-
-    domain = live.clone()
-    show_terminals(domain, paths)
-    return Definition(domain, registry)
 
 
 def _check_wanted(record: Record, number: int | None) -> None:

@@ -60,6 +60,10 @@ class Hotplug(Tuning):
         self._remember(record, plugs)
         _show_terminals(record, live, plugs)
         await guest.monitor.run(plans.limits_of(live, device))
+        if device in live.devices.memories:
+            from hvcore_qemu.devices.memory import locate  # noqa: PLC0415
+
+            await guest.monitor.run(locate(live))
 
     @contextlib.asynccontextmanager
     async def _attaching(

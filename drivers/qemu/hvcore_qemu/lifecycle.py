@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from hvcore.lifecycle import StateReason
+    from hvcore.model.domain import Domain
     from hvcore_qemu.monitor import Command
 
 RESTARTS: Final = frozenset({"restart", "rename-restart", "coredump-restart"})
@@ -52,11 +53,13 @@ class Effect:
     """Consequences of one event.
 
     :param reason: of the new state; ``None`` leaves the state.
+    :param amend: how the running definition is to change.
     """
 
     reason: StateReason | None = None
     publish: tuple[EventCall, ...] = ()
     then: Next | None = None
+    amend: Callable[[Domain], None] | None = None
 
 
 @attrs.define(kw_only=True)
@@ -212,7 +215,23 @@ def _rtc_change(_course: Course, _reason: StateReason, data: dict[str, Any]) -> 
 
 def _balloon_change(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
     kib = int(data.get("actual", 0)) // 1024
-    return Effect(publish=((events.BalloonChanged, {"actual": kib}),))
+
+    def amend(domain: Domain) -> None:
+        domain.current_memory = kib
+
+    return Effect(publish=((events.BalloonChanged, {"actual": kib}),), amend=amend)
+
+
+def _memory_device_size_change(_course: Course, _reason: StateReason, data: Any) -> Effect:
+    alias, kib = data.get("id", ""), -(-int(data.get("size", 0)) // 1024)
+
+    def amend(domain: Domain) -> None:
+        for device in domain.devices.memories:
+            if device.alias == alias:
+                device.current_size = kib
+
+    changed = {"alias": alias, "size": kib}
+    return Effect(publish=((events.MemoryDeviceSizeChanged, changed),), amend=amend)
 
 
 def _migration_pass(_course: Course, _reason: StateReason, data: dict[str, Any]) -> Effect:
@@ -232,6 +251,7 @@ _RULES: Final[dict[str, Callable[[Course, Any, dict[str, Any]], Effect]]] = {
     "DEVICE_UNPLUG_GUEST_ERROR": _unplug_refused,
     "GUEST_CRASHLOADED": _crashloaded,
     "GUEST_PANICKED": _guest_panicked,
+    "MEMORY_DEVICE_SIZE_CHANGE": _memory_device_size_change,
     "MEM_UNPLUG_ERROR": _unplug_refused,
     "MIGRATION_PASS": _migration_pass,
     "RESET": _reset,

@@ -161,6 +161,7 @@ class Tuning(Driver):
                 domain=record.name,
             )
         await guest.monitor.execute("balloon", {"value": size * 1024})
+        # What the guest makes of it, QEMU tells from now on.
         live.current_memory = size
 
     async def inject_nmi(self, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
 
 from hvcore.errors import Issue
 from hvcore.errors import ValidationFailed
@@ -28,11 +29,13 @@ from hvcore_qemu.sections.memory import backend
 from hvcore_qemu.sections.memory import preallocates
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from collections.abc import Iterator
 
     from hvcore.model.domain import Domain
     from hvcore.pipeline import Context
     from hvcore_qemu.command import Command
+    from hvcore_qemu.monitor import Command as MonitorCommand
 
 rules = Rules()
 
@@ -233,3 +236,23 @@ def _driver(cmd: Command, device: MemoryDevice) -> str:
     if device.model == "nvdimm":
         return "nvdimm"
     return virtio_name(device.model, device, cmd.caps)
+
+
+# -- what QEMU tells of it ------------------------------------------------------------------------
+
+
+def locate(domain: Domain) -> Generator[MonitorCommand, Any, None]:
+    """Let memory devices of a running domain say where QEMU put them and how large they are."""
+    if not domain.devices.memories:
+        return
+    told = {each["data"].get("id"): each["data"] for each in (yield ("query-memory-devices", {}))}
+    for device in domain.devices.memories:
+        found = told.get(device.alias)
+        if found is None:
+            continue
+        if device.model in _IN_SLOTS:
+            device.address = DimmAddress(slot=found["slot"], base=found["addr"])
+        else:
+            device.base = found["memaddr"]
+        if device.model == "virtio-mem":
+            device.current_size = -(-found["size"] // 1024)
