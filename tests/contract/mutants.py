@@ -271,6 +271,12 @@ class TakesNoMemory(TestDriver):
         record.runtime.set_memory(size)
 
 
+@mutant(TestDriver, "TestBlockJobs")
+class PullsNothing(TestDriver):
+    async def block_pull(self, record, live, job):
+        pass
+
+
 @mutant(TestDriver, "TestResizing")
 class LeavesADiskAsItIs(TestDriver):
     async def resize_disk(self, record, live, disk, size):

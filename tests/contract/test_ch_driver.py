@@ -45,8 +45,3 @@ def device_xml(tmp_path):
         f"<disk type='file'><source file='{tmp_path}/image'/>"
         "<target dev='vdb' bus='virtio'/></disk>"
     )
-
-
-@pytest.fixture
-def guest_obeys():
-    return False

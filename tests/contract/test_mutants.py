@@ -32,7 +32,7 @@ def driver_uri(tmp_path):
 
 @pytest.fixture
 def driver_patience():
-    return 0.3
+    return 0.3  # what has not happened by then never will
 
 def document(init):
     return (

@@ -16,7 +16,8 @@ def driver_uri():
 def guest_xml():
     return (
         "<domain type='test'><name>vm</name><memory>65536</memory><vcpu>1</vcpu>"
-        "<os><type>hvm</type></os></domain>"
+        "<os><type>hvm</type></os>"
+        "<devices><interface type='user'/></devices></domain>"
     )
 
 

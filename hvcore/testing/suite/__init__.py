@@ -22,6 +22,7 @@ from __future__ import annotations
 import pytest
 
 _TOPICS = (
+    "blockjobs",
     "lifecycle",
     "events",
     "errors",
@@ -41,6 +42,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract", *[f"{__name__}.{topic}" for topic in _TOPICS]
 )
 
+from hvcore.testing.suite.blockjobs import TestBlockJobs  # noqa: E402
 from hvcore.testing.suite.concurrency import TestConcurrency  # noqa: E402
 from hvcore.testing.suite.devices import TestDevices  # noqa: E402
 from hvcore.testing.suite.errors import TestErrors  # noqa: E402
@@ -60,6 +62,7 @@ pytest_plugins = ["hvcore.testing.plugin"]
 """Brings the fixtures into a module that imports everything of this one."""
 
 __all__ = [
+    "TestBlockJobs",
     "TestConcurrency",
     "TestDevices",
     "TestErrors",

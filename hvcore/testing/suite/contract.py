@@ -21,6 +21,7 @@ from lxml import etree
 from hvcore import events
 from hvcore.errors import HvError
 from hvcore.errors import NoSuchDomain
+from hvcore.errors import UnsupportedOperation
 from hvcore.hookspecs import hookimpl
 from hvcore.host import connect
 from hvcore.lifecycle import PausedReason
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hvcore.operations import Op
     from hvcore.registry import Registry
     from hvcore.state import Status
+    from hvcore.testing.control import TestControl
 
 PREFIX: Final = "contract-"
 """Names of domains that tests make begin with this."""
@@ -159,6 +161,13 @@ class Contract:
         """Skip the test unless domains outlive the connection."""
         if not self.keeps_state:
             pytest.skip("the driver keeps no state")
+
+    def controls(self) -> TestControl | None:
+        """Return what makes the host fail; None where the host is a real one."""
+        try:
+            return self.host.test
+        except UnsupportedOperation:
+            return None
 
     # -- domains ------------------------------------------------------------------------
 

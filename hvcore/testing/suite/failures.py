@@ -20,7 +20,6 @@ from lxml import etree
 from hvcore import events
 from hvcore.errors import DriverError
 from hvcore.errors import HvError
-from hvcore.errors import UnsupportedOperation
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import State
 from hvcore.operations import Op
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hvcore.domain import Domain
-    from hvcore.testing.control import TestControl
     from hvcore.testing.suite.contract import Contract
 
 
@@ -53,6 +51,7 @@ class _Given:
 _VERBS: Final[dict[Op, Callable[[Domain, _Given], Awaitable[Any]]]] = {
     Op.ATTACH_DEVICE: lambda domain, given: domain.attach_device(given.device, live=True),
     Op.BLOCK_INFO: lambda domain, given: domain.block_info(given.disk),
+    Op.BLOCK_PULL: lambda domain, given: domain.block_pull(given.disk),
     Op.BLOCK_STATS: lambda domain, given: domain.block_stats(given.disk),
     Op.CPU_STATS: lambda domain, given: domain.cpu_stats(),  # noqa: ARG005 - and so below
     Op.DESTROY: lambda domain, given: domain.destroy(),  # noqa: ARG005
@@ -80,7 +79,7 @@ _VERBS: Final[dict[Op, Callable[[Domain, _Given], Awaitable[Any]]]] = {
 """A call of each verb that a running domain can fail in."""
 
 _WITH_DEVICE: Final = frozenset({Op.ATTACH_DEVICE, Op.DETACH_DEVICE})
-_WITH_DISK: Final = frozenset({Op.BLOCK_INFO, Op.BLOCK_STATS, Op.RESIZE_DISK})
+_WITH_DISK: Final = frozenset({Op.BLOCK_INFO, Op.BLOCK_PULL, Op.BLOCK_STATS, Op.RESIZE_DISK})
 
 _HELD: Final = 0.3
 """Seconds after which a verb that is not over is waiting for the process."""
@@ -96,7 +95,7 @@ class TestFailures:
     ) -> None:
         """Whoever called has an error, and the domain is in the state that is left."""
         contract.need(Op.START, Op.DESTROY, op)
-        controls = _controls(contract)
+        controls = contract.controls()
         if controls is None and op is Op.DESTROY:
             pytest.skip("that a process is killed is what destroying is for")
         given = _given(op, tmp_path, device_xml)
@@ -116,7 +115,7 @@ class TestFailures:
 
     async def test_a_start_that_fails(self, contract: Contract) -> None:
         """The domain is off, and can be started after it."""
-        controls = _controls(contract)
+        controls = contract.controls()
         if controls is None:
             pytest.skip("a real host does not fail on demand")
         domain = await contract.define()
@@ -131,7 +130,7 @@ class TestFailures:
 
     async def test_a_start_from_a_saved_state_that_fails(self, contract: Contract) -> None:
         """The domain is off, and its state is not lost."""
-        controls = _controls(contract)
+        controls = contract.controls()
         if controls is None:
             pytest.skip("a real host does not fail on demand")
         contract.need(Op.START, Op.SAVE, Op.RESTORE)
@@ -173,14 +172,6 @@ async def _killed(contract: Contract, domain: Domain, verb: Callable[[], Awaitab
     assert len(stopped) == 1
     assert await contract.gone(pid)
     assert folder is None or not folder.exists()
-
-
-def _controls(contract: Contract) -> TestControl | None:
-    """Return what makes the host fail; None where the host is a real one."""
-    try:
-        return contract.host.test
-    except UnsupportedOperation:
-        return None
 
 
 def _given(op: Op, folder: Path, device: str | None) -> _Given:

@@ -15,6 +15,7 @@ from hvcore.jobinfo import JobInfo
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
+from hvcore.lifecycle import State
 from hvcore.operations import Op
 from hvcore.testing.suite.contract import opened
 
@@ -34,6 +35,10 @@ _PHASES: Final = (
     Op.MIGRATE_FINISH,
     Op.MIGRATE_CONFIRM,
 )
+
+_THERE: Final = frozenset({Op.MIGRATE_PREPARE, Op.MIGRATE_FINISH})
+"""Phases of the destination."""
+_FAILING: Final = (Op.MIGRATE_BEGIN, Op.MIGRATE_PREPARE, Op.MIGRATE, Op.MIGRATE_FINISH)
 
 
 @pytest.mark.asyncio
@@ -120,6 +125,23 @@ class TestMigration:
         assert (await domain.state())[1] is RunningReason.MIGRATION_CANCELED
         assert _life(here) == ["Suspended(Migrated)", "Resumed(Migrated)"]
         assert await target.mine() == []
+
+    @pytest.mark.parametrize("phase", _FAILING, ids=lambda op: op.method)
+    async def test_a_phase_that_fails(
+        self, contract: Contract, target: Contract, phase: Op
+    ) -> None:
+        """A guest goes on here and is not there, and may try again."""
+        at = target if phase in _THERE else contract
+        controls = at.controls()
+        if controls is None:
+            pytest.skip("a real host does not fail on demand")
+        controls.faults.before(phase, DriverError("planned"))
+        domain = await contract.started()
+        with pytest.raises(DriverError, match=r"planned$"):
+            await domain.migrate(target.host, live=True)
+        assert (await domain.state())[0] is State.RUNNING
+        assert await target.mine() == []
+        target.adopt(await domain.migrate(target.host, live=True))
 
     async def test_jobs(self, contract: Contract, target: Contract) -> None:
         """What a migration took is known afterwards, once."""

@@ -99,6 +99,18 @@ class TestStatistics:
         assert found
         assert 0 < found.get("actual", 1) <= (await domain.info()).max_memory
 
+    async def test_an_interface(self, contract: Contract) -> None:
+        """What goes through it is counted from zero, by its address or name."""
+        contract.need(Op.START, Op.DESTROY, Op.INTERFACE_STATS)
+        domain = await contract.started()
+        mac = etree.fromstring(await domain.xml()).find("devices/interface/mac")
+        if mac is None:
+            pytest.skip("the domain has no interface")
+        stats = await domain.interface_stats(str(mac.get("address")))
+        assert min(stats.rx_bytes, stats.rx_packets, stats.tx_bytes, stats.tx_packets) >= 0
+        with pytest.raises(HvError):
+            await domain.interface_stats("52:54:00:ff:ff:ff")
+
     async def test_a_disk(self, contract: Contract, device_xml: str | None) -> None:
         """It has a size, and what was done with it is counted from zero."""
         contract.need(Op.START, Op.DESTROY, Op.BLOCK_STATS, Op.BLOCK_INFO)
