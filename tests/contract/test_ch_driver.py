@@ -24,6 +24,11 @@ def driver_uri(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def target_uri(tmp_path):
+    return f"ch:///embed?root={tmp_path}/target"
+
+
+@pytest.fixture
 def guest_xml(tmp_path):
     return f"""<domain type='kvm'>
       <name>vm</name>

@@ -45,8 +45,8 @@ class Lab:
     def document(self, more="", devices=""):
         return DOCUMENT.format(folder=self.folder, more=more, devices=devices)
 
-    def host(self):
-        return hvcore.connect(f"ch:///embed?root={self.folder}/root")
+    def host(self, root="root"):
+        return hvcore.connect(f"ch:///embed?root={self.folder}/{root}")
 
     def faults(self, **settings):
         fake_ch.set_faults(self.folder, settings)

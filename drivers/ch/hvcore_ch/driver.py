@@ -40,7 +40,7 @@ from hvcore_ch.guest import Guest
 from hvcore_ch.lifecycle import Course
 from hvcore_ch.lifecycle import Effect
 from hvcore_ch.lifecycle import Next
-from hvcore_ch.saving import Saving
+from hvcore_ch.migration import Migration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -73,7 +73,7 @@ _FRESH: Final = 1.0
 """Seconds for which a binary is not looked at again: a definition and its start are one look."""
 
 
-class ChDriver(Saving):
+class ChDriver(Migration):
     """Domains that are cloud-hypervisor processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ch",)
@@ -308,6 +308,7 @@ class ChDriver(Saving):
     async def _abort(self, record: Record, guest: Guest) -> None:
         """Leave nothing of a start that failed."""
         self._guests.pop(record, None)
+        await guest.give_up()
         await guest.vmm.kill()
 
     # -- following ----------------------------------------------------------------------
@@ -332,7 +333,8 @@ class ChDriver(Saving):
 
     def _read_events(self, record: Record, guest: Guest) -> None:
         for event in guest.events.read():
-            if record.runtime is guest and not record.destroying and not guest.crashed:
+            news = not (record.destroying or guest.crashed or guest.left)
+            if record.runtime is guest and news:
                 effect = lifecycle.handle(guest.course, record.reason, event)
                 self._carry_out(record, guest, effect)
                 alias = lifecycle.departed(event)
@@ -350,7 +352,8 @@ class ChDriver(Saving):
         self._read_events(record, guest)
         if self._guests.get(record) is guest:
             del self._guests[record]
-        if record.runtime is guest and not record.destroying:
+        await guest.give_up()
+        if record.runtime is guest and not record.destroying and not guest.left:
             if record.state is State.SHUTDOWN and not guest.crashed:
                 reason, detail = ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN
             else:
@@ -423,6 +426,7 @@ class ChDriver(Saving):
         if guest.watcher is not None:
             guest.watcher.cancel()
             await asyncio.gather(guest.watcher, return_exceptions=True)
+        await guest.give_up()
         self._unwatch(guest)
         record.data = {**record.data, "offset": guest.events.offset}
         self.reports.save(record)
@@ -451,6 +455,7 @@ class ChDriver(Saving):
         try:
             if _starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
+            await self.after_migration(record, guest)
             state = lifecycle.state_in(await monitor.call("vm.info", deadline=CONNECT_DEADLINE))
         except HvError as error:
             # What cannot be managed must not run beside a second start.
@@ -518,6 +523,9 @@ class ChDriver(Saving):
         if guest is None:
             return
         guest.course.ending = True
+        if guest.receiving is not None:
+            # It answers nothing until its guest arrives, which is not to happen any more.
+            await guest.vmm.kill()
         await guest.vmm.end(force=not graceful)
         self.forget_states(record)
         self._remark(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")

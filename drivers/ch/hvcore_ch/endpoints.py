@@ -11,7 +11,7 @@ USED: Final = {
     "vmm.ping": "probing, and the first answer of a process",
     "vmm.shutdown": "destroy",
     "vm.info": "info, memory_stats, terminals, addresses, whether a device is gone",
-    "vm.counters": "block_stats, interface_stats",
+    "vm.counters": "block_stats, interface_stats, whether a guest is back that was not sent",
     "vm.create": "start",
     "vm.boot": "start, resume of what was started paused, on_poweroff='restart'",
     "vm.pause": "suspend, save, dump",
@@ -32,6 +32,8 @@ USED: Final = {
     "vm.snapshot": "save, managed_save",
     "vm.restore": "restore, start of what was saved",
     "vm.coredump": "dump",
+    "vm.send-migration": "migrate, on the source",
+    "vm.receive-migration": "migrate, on the destination",
 }
 """Endpoints that the driver uses, and for what."""
 
@@ -42,7 +44,5 @@ UNUSED: Final = {
     "vm.add-user-device": "no device of libvirt's is one; ch:user-device is there at the start",
     "vm.add-generic-vhost-user": "no device of libvirt's is one; ch:vhost-user-device is there "
     "at the start",
-    "vm.send-migration": "migration is not implemented yet",
-    "vm.receive-migration": "migration is not implemented yet",
 }
 """Endpoints that it does not use, and why."""

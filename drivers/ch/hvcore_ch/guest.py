@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
+from typing import Any
 
 import attrs
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hvcore_ch.monitor import Events
     from hvcore_ch.plugging import Unplug
     from hvcore_ch.process import Vmm
+    from hvcore_ch.relay import Relay
 
 
 @attrs.define(eq=False)
@@ -25,6 +27,9 @@ class Guest:
     :ivar expected: events that somebody waits for, by name.
     :ivar leaving: devices that somebody waits for to go, by alias.
     :ivar asked: what is to follow when a device goes that the guest was asked for, by alias.
+    :ivar leaving_by: by what it is on its way to another host.
+    :ivar arriving: by what it is on its way here.
+    :ivar receiving: the request that ends when it is here.
     """
 
     vmm: Vmm
@@ -36,6 +41,22 @@ class Guest:
     expected: dict[str, asyncio.Future[None]] = attrs.field(factory=dict)
     leaving: dict[str, asyncio.Future[None]] = attrs.field(factory=dict)
     asked: dict[str, Unplug] = attrs.field(factory=dict)
+    leaving_by: Relay | None = None
+    arriving: Relay | None = None
+    receiving: asyncio.Task[Any] | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether it runs on another host, so that its end here is no news."""
+        return self.leaving_by is not None and self.leaving_by.handed_over
+
+    async def give_up(self) -> None:
+        """End every migration of it that is going on."""
+        for way in (self.leaving_by, self.arriving):
+            if way is not None:
+                await way.close()
+        if self.receiving is not None:
+            self.receiving.cancel()
 
     @contextlib.contextmanager
     def expecting(self, event: str) -> Iterator[asyncio.Future[None]]:

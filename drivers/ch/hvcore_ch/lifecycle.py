@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 CREATED: Final = "Created"
 """The state of a VM that was not booted so far."""
 
+NOTHING: Final[dict[str, Any]] = {"config": {}}
+"""What vm.info would tell of a VM that has not arrived so far."""
+
 EventCall: TypeAlias = tuple[type[events.Event], dict[str, Any]]
 """An event to publish: its class and what it holds beside the domain."""
 
@@ -120,7 +123,9 @@ def _resumed(course: Course, reason: StateReason, _data: dict[str, Any]) -> Effe
     if not _is(reason, State.PAUSED) or _starting(reason):
         # The end of a start is announced by whoever started it.
         return Effect()
-    return Effect(resuming, ((events.Resumed, {"reason": events.ResumedDetail.UNPAUSED}),))
+    moved = resuming in (RunningReason.MIGRATED, RunningReason.MIGRATION_CANCELED)
+    detail = events.ResumedDetail.MIGRATED if moved else events.ResumedDetail.UNPAUSED
+    return Effect(resuming, ((events.Resumed, {"reason": detail}),))
 
 
 def _booted(course: Course, reason: StateReason, _data: dict[str, Any]) -> Effect:

@@ -1,13 +1,14 @@
-"""How the fakes hand a VM over: one document and one answer, over the sockets that are named.
+"""How the fakes hand a VM over: requests and answers over the sockets that are named.
 
-The real program's protocol is not spoken, only its manners: who listens, who waits, and what is
-told when. A VM goes from a fake to a fake.
+The frames of the real program's protocol are spoken, in its order, but there is no memory in them
+and the state is the fakes' own. A VM goes from a fake to a fake.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,10 @@ from hvcore.testing.fake_ch.vm import Failure
 _MAX_CONNECTIONS: Final = 128
 _RECEIVE: Final = "Failed to receive migratable component snapshot"
 _ITERATION: Final = 0.05
+_HEAD: Final = struct.Struct("<H6xQ")
+_START, _CONFIG, _STATE, _MEMORY, _COMPLETE, _COMPLETE_PAUSED = 1, 2, 3, 4, 5, 8
+_OK, _ERROR = 1, 2
+_AWAY: Final = ("Socket error", "failed to fill whole buffer")
 
 
 def _address(url: str) -> tuple[str, int] | str | None:
@@ -117,24 +122,44 @@ class Receiver:
         self._peer, _ = self._socket.accept()
 
     def read(self) -> dict[str, Any]:
-        """Read what the sender has to say.
+        """Read what the sender has to say, until it is to be taken over.
 
         :raises Failure: when it goes away first
         """
+        found: dict[str, Any] = {}
+        while True:
+            number, body = self._request()
+            if number in (_COMPLETE, _COMPLETE_PAUSED):
+                return {**found, "running": number == _COMPLETE}
+            if number == _CONFIG:
+                found["config"] = json.loads(body)["vm_config"]
+            elif number == _STATE:
+                found["state"] = json.loads(body)
+            self.answer(accepted=True)
+
+    def _request(self) -> tuple[int, bytes]:
         assert self._peer is not None
-        text = b""
-        while not text.endswith(b"\n"):
-            part = self._peer.recv(65536)
-            if not part:
-                raise Failure("Socket error", "failed to fill whole buffer")
-            text += part
-        document: dict[str, Any] = json.loads(text)
-        return document
+        number, length = _HEAD.unpack(_exactly(self._peer, _HEAD.size))
+        return number, _exactly(self._peer, length)
 
     def answer(self, *, accepted: bool) -> None:
         """Tell the sender."""
         assert self._peer is not None
-        self._peer.sendall(b"1" if accepted else b"0")
+        self._peer.sendall(_HEAD.pack(_OK if accepted else _ERROR, 0))
+
+
+def _exactly(peer: socket.socket, count: int) -> bytes:
+    """Return so many bytes.
+
+    :raises Failure: when there are not as many
+    """
+    text = b""
+    while len(text) < count:
+        part = peer.recv(count - len(text))
+        if not part:
+            raise Failure(*_AWAY)
+        text += part
+    return text
 
 
 class Sender(NamedTuple):
@@ -171,11 +196,14 @@ def _send(sender: Sender) -> bool:
     with socket.socket(family) as peer:
         try:
             peer.connect(address or "")
+            _ask(peer, _START)
+            _ask(peer, _CONFIG, {"vm_config": sender.document["config"]})
             end = time.monotonic() + sender.faults["migration_seconds"]
             count = 0
             while True:
                 sender.event("vm", "migration-memory-iteration", {"id": str(count)})
                 count += 1
+                _ask(peer, _MEMORY)
                 hangs = sender.faults["migration"] == "hang"
                 if not hangs and time.monotonic() >= end:
                     break
@@ -184,7 +212,19 @@ def _send(sender: Sender) -> bool:
                 sender.pause()
             if sender.faults["migration"] == "fail":
                 return False
-            peer.sendall(json.dumps(sender.document).encode() + b"\n")
-            return peer.recv(1) == b"1"
-        except OSError:
+            _ask(peer, _STATE, sender.document["state"])
+            _ask(peer, _COMPLETE if sender.document["running"] else _COMPLETE_PAUSED)
+        except (OSError, Failure):
             return False
+        return True
+
+
+def _ask(peer: socket.socket, number: int, body: Any = None) -> None:
+    """Make a request and wait for its answer.
+
+    :raises Failure: when it is none, or a refusal
+    """
+    data = b"" if body is None else json.dumps(body).encode()
+    peer.sendall(_HEAD.pack(number, len(data)) + data)
+    if _HEAD.unpack(_exactly(peer, _HEAD.size))[0] != _OK:
+        raise Failure("Receiver reported error")
