@@ -26,6 +26,7 @@ from hvcore.verbs.migration import MigrationHandle
 from hvcore.verbs.power import PowerHandle
 from hvcore.verbs.resizing import ResizingHandle
 from hvcore.verbs.saving import SavingHandle
+from hvcore.verbs.snapshots import SnapshotHandle
 from hvcore.verbs.statistics import StatisticsHandle
 from hvcore.verbs.throttling import ThrottlingHandle
 from hvcore.verbs.tuning import TuningHandle
@@ -60,6 +61,7 @@ class Domain(
     PowerHandle,
     ResizingHandle,
     SavingHandle,
+    SnapshotHandle,
     StatisticsHandle,
     ThrottlingHandle,
     TuningHandle,
@@ -253,13 +255,19 @@ class Domain(
             if record.state is State.PAUSED or record.reason is CrashedReason.PANICKED:
                 await self._engine.driver.resume(record)
 
-    async def undefine(self, *, managed_save: bool = False) -> None:
+    async def undefine(
+        self, *, managed_save: bool = False, snapshots_metadata: bool = False
+    ) -> None:
         """Remove its definition; while it runs it goes on as a transient domain.
 
         :param managed_save: remove its saved state, too.
-        :raises InvalidState: it is transient, or has a saved state that is not to be removed.
+        :param snapshots_metadata: forget its snapshots, too; what was taken stays in its images.
+        :raises InvalidState: it is transient, or has a saved state or snapshots that are not to be
+            removed.
         """
-        await self._engine.undefine(self._record, managed_save=managed_save)
+        await self._engine.undefine(
+            self._record, managed_save=managed_save, snapshots=snapshots_metadata
+        )
 
     async def set_autostart(self, *, autostart: bool = True, once: bool = False) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.

@@ -36,6 +36,7 @@ from hvcore.verbs.migration import MigrationVerbs
 from hvcore.verbs.power import PowerVerbs
 from hvcore.verbs.resizing import ResizingVerbs
 from hvcore.verbs.saving import SavingVerbs
+from hvcore.verbs.snapshots import SnapshotVerbs
 from hvcore.verbs.statistics import StatisticsVerbs
 from hvcore.verbs.throttling import ThrottlingVerbs
 from hvcore.verbs.tuning import TuningVerbs
@@ -242,6 +243,7 @@ class Driver(
     PowerVerbs,
     ResizingVerbs,
     SavingVerbs,
+    SnapshotVerbs,
     StatisticsVerbs,
     ThrottlingVerbs,
     TuningVerbs,

@@ -43,6 +43,7 @@ from hvcore.lifecycle import State
 from hvcore.lifecycle import reason_named
 from hvcore.managedsave import ManagedSaves
 from hvcore.origin import Origin
+from hvcore.snapshotstore import SnapshotStore
 from hvcore.state import StateDirectory
 from hvcore.state import Status
 from hvcore.state import boot_id
@@ -87,6 +88,7 @@ class Engine:
         self.driver = driver(Setup(uri=uri, registry=registry, reports=self, directory=directory))
         self.owned = False
         self.saves = ManagedSaves(directory)
+        self.snapshots = SnapshotStore(directory, registry)
         self._records: dict[str, Record] = {}
         self._by_name: dict[str, Record] = {}
         self._by_id: dict[int, Record] = {}
@@ -341,6 +343,7 @@ class Engine:
 
     def remove(self, record: Record) -> None:
         """Take a domain out of the books."""
+        self.snapshots.forget(record.uuid)
         record.gone = True
         self._records.pop(record.uuid, None)
         self._by_name.pop(record.name, None)
@@ -400,7 +403,7 @@ class Engine:
         """
         await self.own()
         definition = await self.driver.compile(xml, strict=strict)
-        self._authorize("virDomainDefineXML", definition)
+        self.authorize("virDomainDefineXML", definition)
         record = self.admit(definition)
         added = record.persistent is None
         try:
@@ -437,10 +440,11 @@ class Engine:
             raise
         return record
 
-    async def undefine(self, known: Record, *, managed_save: bool) -> None:
+    async def undefine(self, known: Record, *, managed_save: bool, snapshots: bool) -> None:
         """Remove the persistent definition; what runs goes on as a transient domain.
 
         :param managed_save: remove its saved state, too.
+        :param snapshots: forget its snapshots, too.
         :raises InvalidState: there is none, or it has a saved state that is not to be removed.
         """
         async with self.modify(known, "virDomainUndefine") as record:
@@ -453,6 +457,11 @@ class Engine:
                         domain=record.name,
                     )
                 self.saves.remove(record.uuid)
+            count = 0 if record.active or snapshots else self.snapshots.count(record.uuid)
+            if count:
+                raise InvalidState(
+                    f"cannot delete inactive domain with {count} snapshots", domain=record.name
+                )
             self.forget(record)
 
     def forget(self, record: Record) -> None:
@@ -476,7 +485,7 @@ class Engine:
         if record.persistent is None:
             raise InvalidState("cannot set autostart for transient domain", domain=record.name)
         operation = "virDomainSetAutostartOnce" if once else "virDomainSetAutostart"
-        self._authorize(operation, record.definition)
+        self.authorize(operation, record.definition)
         async with record.jobs.job(operation, check=record.check_exists):
             self._mark(record, autostart=autostart, once=once)
 
@@ -545,7 +554,7 @@ class Engine:
 
         Parameters as for :meth:`start`.
         """
-        self._authorize(operation, definition or record.definition)
+        self.authorize(operation, definition or record.definition)
         record.live = await self.driver.completed(definition or record.definition)
         number = self._next_id()
         self._number(record, number)
@@ -581,7 +590,7 @@ class Engine:
         await self.own()
         record = self.refresh(record)
         record.check_active()
-        self._authorize("virDomainDestroy", record.definition)
+        self.authorize("virDomainDestroy", record.definition)
         # Without a job: it is the end of whatever the holder of the job waits for.
         reason, detail = ShutoffReason.DESTROYED, events.StoppedDetail.DESTROYED
         await self.end(record, reason, detail, graceful=graceful)
@@ -596,8 +605,12 @@ class Engine:
         detail: events.StoppedDetail,
         *,
         graceful: bool = False,
+        keep: bool = False,
     ) -> None:
-        """End a virtual machine and say why."""
+        """End a virtual machine and say why.
+
+        :param keep: it will be started again, so it stays in the books if it is transient.
+        """
         number = record.id
         record.destroying = True
         try:
@@ -605,7 +618,7 @@ class Engine:
                 await self.driver.destroy(record, graceful=graceful)
             # Another destroyer, or the failing start that was cut short, may have been faster.
             if record.id == number:
-                self.stopped(record, reason, detail)
+                self._stopped(record, reason, detail, keep=keep)
         finally:
             record.destroying = False
 
@@ -627,7 +640,7 @@ class Engine:
         """
         await self.own()
         record = self.refresh(record)
-        self._authorize(operation, record.definition)
+        self.authorize(operation, record.definition)
         check = record.check_active
         async with record.jobs.async_job(operation, kind, mask=mask, check=check):
             with self.boundary(record):
@@ -645,7 +658,7 @@ class Engine:
         """
         await self.own()
         record = self.refresh(record)
-        self._authorize(operation, record.definition)
+        self.authorize(operation, record.definition)
         check = record.check_active if active else record.check_exists
         async with record.jobs.job(operation, kind, check=check):
             with self.boundary(record):
@@ -782,7 +795,7 @@ class Engine:
                 blob = blobs[implementation.plugin_name]
                 implementation.function(domain=record.uuid, blob=blob)
 
-    def _authorize(self, operation: str, definition: Definition | None) -> None:
+    def authorize(self, operation: str, definition: Definition | None) -> None:
         """Ask the driver and the plugins whether an operation is allowed.
 
         :raises AccessDenied: one of the plugins says it is not, and why.
@@ -813,11 +826,16 @@ class Engine:
 
     def stopped(self, record: Record, reason: ShutoffReason, detail: events.StoppedDetail) -> None:
         """Say that the virtual machine is gone; only the first call for each start counts."""
+        self._stopped(record, reason, detail, keep=False)
+
+    def _stopped(
+        self, record: Record, reason: ShutoffReason, detail: events.StoppedDetail, *, keep: bool
+    ) -> None:
         if not record.active:
             return
         ref = record.ref()
         self._clear(record, reason)
-        if record.persistent is None:
+        if record.persistent is None and not keep:
             self.remove(record)
         self.publish(record, events.Stopped(domain=ref, reason=detail))
 

@@ -55,6 +55,7 @@ _JOBS: Final = {
     AsyncJob.MIGRATION_OUT: "migration out",
     AsyncJob.SAVE: "domain save",
     AsyncJob.DUMP: "domain core dump",
+    AsyncJob.SNAPSHOT: "snapshot",
 }
 """libvirt's names of the jobs that can be aborted, as they are in its messages."""
 
@@ -132,6 +133,9 @@ class _Migration:
     async def run(self) -> Record:
         """Go through all phases."""
         source, record, target = self._source, self._record, self._target
+        count = self._source.snapshots.count(record.uuid)
+        if count:
+            raise InvalidState(f"cannot migrate domain with {count} snapshots", domain=record.name)
         if record.blockjobs:
             raise InvalidState("domain has active block job", domain=record.name)
         await source.driver.migrate_begin(record)
@@ -170,7 +174,7 @@ class _Migration:
             running = _document(changed)
         else:
             assert record.live is not None  # it runs
-            running = _migratable(self._source, record.live, record)
+            running = movable_document(self._source, record.live, record)
         if not request.persistent:
             return running, None
         return running, _next_start(self._source, record, request)
@@ -380,7 +384,7 @@ def _document(definition: Definition) -> str:
     return definition.xml(inactive=True, secure=True, migratable=True)
 
 
-def _migratable(engine: Engine, definition: Definition, record: Record | None) -> str:
+def movable_document(engine: Engine, definition: Definition, record: Record | None) -> str:
     """Return the document of a definition for another host."""
     copy = definition.clone()
     engine.driver.migratable(copy, record)
@@ -391,8 +395,8 @@ def _next_start(source: Engine, record: Record, request: Request) -> str:
     if request.persistent_xml is not None:
         return _document(source.driver.restore(request.persistent_xml))
     if record.persistent is not None:
-        return _migratable(source, record.persistent, None)
-    return _migratable(source, record.definition, record)
+        return movable_document(source, record.persistent, None)
+    return movable_document(source, record.definition, record)
 
 
 async def _arriving(target: Engine, document: str, name: str | None) -> Definition:

@@ -62,6 +62,9 @@ class Op(enum.Enum):
     REMOVE_THROTTLE_GROUP = ("remove_throttle_group", "virDomainDelThrottleGroup")
     PM_SUSPEND = ("pm_suspend", "virDomainPMSuspendForDuration")
     PM_WAKEUP = ("pm_wakeup", "virDomainPMWakeup")
+    SNAPSHOT_CREATE = ("snapshot_create", "virDomainSnapshotCreateXML")
+    SNAPSHOT_REVERT = ("snapshot_revert", "virDomainRevertToSnapshot")
+    SNAPSHOT_DELETE = ("snapshot_delete", "virDomainSnapshotDelete")
     CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:

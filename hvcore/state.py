@@ -371,6 +371,10 @@ class StateDirectory:
         """Return the path of a domain's saved state."""
         return self.config / "domains" / _checked(uuid) / "saved"
 
+    def snapshots(self, uuid: str) -> Path:
+        """Return the path of the directory with what is known of a domain's snapshots."""
+        return self.config / "snapshots" / _checked(uuid)
+
     # -- running domains ----------------------------------------------------------------
 
     def statuses(self) -> Iterator[Status]:

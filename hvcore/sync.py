@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hvcore.operations import Op
     from hvcore.pipeline import Definition
     from hvcore.registry import Registry
+    from hvcore.snapshots import SnapshotInfo
     from hvcore.statistics import BlockInfo
     from hvcore.statistics import BlockStats
     from hvcore.statistics import CpuStats
@@ -472,13 +473,20 @@ class Domain:
         """
         run(self._async.resume())
 
-    def undefine(self, *, managed_save: bool = False) -> None:
+    def undefine(self, *, managed_save: bool = False, snapshots_metadata: bool = False) -> None:
         """Remove its definition; while it runs it goes on as a transient domain.
 
         :param managed_save: remove its saved state, too.
-        :raises InvalidState: it is transient, or has a saved state that is not to be removed.
+        :param snapshots_metadata: forget its snapshots, too; what was taken stays in its images.
+        :raises InvalidState: it is transient, or has a saved state or snapshots that are not to be
+            removed.
         """
-        run(self._async.undefine(managed_save=managed_save))
+        run(
+            self._async.undefine(
+                managed_save=managed_save,
+                snapshots_metadata=snapshots_metadata,
+            )
+        )
 
     def set_autostart(self, *, autostart: bool = True, once: bool = False) -> None:
         """Say whether :meth:`hvcore.host.Host.autostart` starts it.
@@ -938,6 +946,121 @@ class Domain:
         :raises DriverError: that fails.
         """
         run(self._async.dump(path, kind=kind, crash=crash, live=live, reset=reset))
+
+    def create_snapshot(
+        self,
+        xml: str | bytes | None = None,
+        *,
+        disk_only: bool = False,
+        reuse: bool = False,
+        live: bool = False,
+        halt: bool = False,
+        metadata: bool = True,
+        redefine: bool = False,
+        current: bool = False,
+    ) -> SnapshotInfo:
+        """Take a snapshot, and return what it is.
+
+        :param xml: a ``<domainsnapshot>`` that says what is to be taken; the memory of what runs
+            and all disks unless given.
+        :param disk_only: leave the memory out, as if power was cut.
+        :param reuse: the new images are there already.
+        :param live: let the guest run while its memory is written to a file.
+        :param halt: end the domain afterwards.
+        :param metadata: remember it; it is for others to know of otherwise.
+        :param redefine: only remember what was taken by others, or change what is known.
+        :param current: with ``redefine``: it is the current one.
+        :raises ConfigError: the document is refused.
+        :raises HvError: that cannot be.
+        """
+        return run(
+            self._async.create_snapshot(
+                xml,
+                disk_only=disk_only,
+                reuse=reuse,
+                live=live,
+                halt=halt,
+                metadata=metadata,
+                redefine=redefine,
+                current=current,
+            )
+        )
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        """Return the snapshots, by name.
+
+        :raises UnsupportedOperation: the driver has none.
+        """
+        return run(self._async.snapshots())
+
+    def snapshot(self, name: str | None = None) -> SnapshotInfo:
+        """Return one snapshot.
+
+        :param name: the current one unless given.
+        :raises HvError: there is none.
+        """
+        return run(self._async.snapshot(name))
+
+    def snapshot_xml(self, name: str | None = None, *, secure: bool = False) -> str:
+        """Return the document of a snapshot.
+
+        :param name: the current one unless given.
+        :param secure: with passwords.
+        :raises HvError: there is none.
+        """
+        return run(self._async.snapshot_xml(name, secure=secure))
+
+    def revert_to_snapshot(
+        self,
+        name: str | None = None,
+        *,
+        running: bool = False,
+        paused: bool = False,
+        force: bool = False,
+    ) -> None:
+        """Let the domain be what it was when a snapshot was taken.
+
+        What it does at the moment is lost; what runs is ended, and started again as it was.
+
+        :param name: the current one unless given.
+        :param running: let it run afterwards; as it did unless given.
+        :param paused: leave its CPUs stopped afterwards.
+        :param force: also where something would be lost that could be of worth.
+        :raises HvError: there is none, or that cannot be.
+        """
+        run(
+            self._async.revert_to_snapshot(
+                name,
+                running=running,
+                paused=paused,
+                force=force,
+            )
+        )
+
+    def delete_snapshot(
+        self,
+        name: str | None = None,
+        *,
+        children: bool = False,
+        children_only: bool = False,
+        metadata: bool = False,
+    ) -> None:
+        """Forget a snapshot; those that were taken after it are then children of its parent.
+
+        :param name: the current one unless given.
+        :param children: and all that were taken after it.
+        :param children_only: only those.
+        :param metadata: only what is remembered, and not what was taken.
+        :raises HvError: there is none, or that cannot be.
+        """
+        run(
+            self._async.delete_snapshot(
+                name,
+                children=children,
+                children_only=children_only,
+                metadata=metadata,
+            )
+        )
 
     def memory_stats(self) -> dict[str, int]:
         """Return what is known of the guest's memory, by virsh's names and in KiB.

@@ -25,6 +25,7 @@ SOURCES = {
         "verbs/power",
         "verbs/resizing",
         "verbs/saving",
+        "verbs/snapshots",
         "verbs/statistics",
         "verbs/throttling",
         "verbs/tuning",

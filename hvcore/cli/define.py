@@ -55,13 +55,16 @@ def create(session: Session, file: str, *, validate: bool, paused: bool, console
 @click.command()
 @domain_argument
 @click.option("--managed-save", is_flag=True, help="remove its saved state, too")
+@click.option("--snapshots-metadata", is_flag=True, help="forget its snapshots, too")
 @click.pass_obj
-def undefine(session: Session, domain: str, *, managed_save: bool) -> None:
+def undefine(
+    session: Session, domain: str, *, managed_save: bool, snapshots_metadata: bool
+) -> None:
     """Remove the definition of a domain; a running one goes on as a transient one."""
 
     async def work(host: Host, found: Domain) -> None:
         del host
-        await found.undefine(managed_save=managed_save)
+        await found.undefine(managed_save=managed_save, snapshots_metadata=snapshots_metadata)
 
     session.on(domain, work, failing=f"Failed to undefine domain '{domain}'")
     session.done(f"Domain '{domain}' has been undefined")

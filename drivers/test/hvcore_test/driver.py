@@ -7,6 +7,7 @@ as a connection to it is open, and nothing is ever written to disk.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import ClassVar
 from typing import Final
 
@@ -37,6 +38,7 @@ from hvcore_test.generic import Generic
 from hvcore_test.migration import Migration
 from hvcore_test.monitor import Machine
 from hvcore_test.saving import Saving
+from hvcore_test.snapshots import Snapshots
 from hvcore_test.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Adjusting, BlockJobs, Migration, Saving, Statistics):
+class TestDriver(Adjusting, BlockJobs, Migration, Saving, Snapshots, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests
@@ -93,6 +95,7 @@ class TestDriver(Adjusting, BlockJobs, Migration, Saving, Statistics):
         self.given = self.given_host()
         self.hypervisor = Generic(setup.registry, self.name, self.host())
         self._machines: dict[Record, Machine] = {}
+        self.taken: dict[tuple[str, str], dict[str, Any]] = {}
         self._node = node.default()
 
     @classmethod

@@ -140,7 +140,7 @@ class Migration(Driver):
         transfer.stood = transfer.begin(left)
         await self._pass(record, transfer.stood)
         transfer.end()
-        return {"memory": machine.memory, "vcpus": machine.vcpus, "used": machine.cpu_time}
+        return machine.state()
 
     async def _pass(self, record: Record, seconds: float) -> None:
         """Let the time of one pass go by.
@@ -156,7 +156,7 @@ class Migration(Driver):
     ) -> None:
         """Let the machine be as it was."""
         machine: Machine = record.runtime
-        machine.arrive(memory=cookie["memory"], vcpus=cookie["vcpus"], used=cookie["used"])
+        machine.arrive(**cookie)
         if paused:
             suspended = events.Suspended(domain=record.ref(), reason=SuspendedDetail.PAUSED)
             self.reports.transition(record, PausedReason.USER, suspended)

@@ -99,12 +99,17 @@ class Machine:
         self.memory = size
         self.history.append(f"memory {size}")
 
+    def state(self) -> dict[str, int]:
+        """Return what there is to know of it, for :meth:`arrive`."""
+        return {"memory": self.memory, "vcpus": self.vcpus, "used": self.cpu_time}
+
     def arrive(self, *, memory: int, vcpus: int, used: int) -> None:
-        """Be what a machine of another host was.
+        """Be what another machine was.
 
         :param used: nanoseconds of CPU time.
         """
         self.memory, self.vcpus, self._used = memory, vcpus, used
+        self._since = self.clock.now_ns
         self.history.append("arrive")
 
     def nmi(self) -> None:
