@@ -40,6 +40,7 @@ _BUS_OF_NAME: Final[tuple[tuple[str, DiskBus], ...]] = (
 _HARD_DISKS: Final = tuple(prefix for prefix, _ in _BUS_OF_NAME)
 _DRIVE_BUSES: Final = frozenset({"ide", "fdc", "scsi", "sata"})
 _LOCAL: Final = frozenset({"file", "block", "dir"})
+_IN_POOLS: Final = frozenset({"rbd", "gluster"})  # whose names begin with that of a pool
 _SECRET_USAGES: Final = frozenset({"none", "volume", "ceph", "iscsi", "tls", "vtpm"})
 _WITH_AUTH: Final = frozenset({"iscsi", "http", "https", "ftp", "ftps", "ssh", "rbd"})
 _USAGE_OF_PROTOCOL: Final[Mapping[str, str]] = {"iscsi": "iscsi", "rbd": "ceph"}
@@ -510,17 +511,25 @@ def _unique(domain: Domain, ctx: Context) -> Iterator[Issue]:
     for disk in domain.devices.disks:
         first = seen.setdefault(disk.target, disk)
         if first is not disk:
-            yield Issue.xml(
-                f"target '{disk.target}' duplicated for disk sources '{_path(first)}' and"
-                f" '{_path(disk)}'",
-                line=disk.line,
-            )
+            yield duplicate(first, disk)
+
+
+def duplicate(first: Disk, second: Disk) -> Issue:
+    """Return the issue of two disks of one name."""
+    return Issue.xml(
+        f"target '{second.target}' duplicated for disk sources '{_path(first)}' and"
+        f" '{_path(second)}'",
+        line=second.line,
+    )
 
 
 def _path(disk: Disk) -> str:
     source = disk.source
     if isinstance(source, NetworkSource):
-        return source.name or "<null>"
+        name = source.name or "<null>"
+        if source.protocol in _IN_POOLS:
+            return name.partition("/")[2] or name
+        return name
     found = source.path if isinstance(source, FileSource) else getattr(source, "path", None)
     return found or "<null>"
 

@@ -414,6 +414,64 @@ async def test_nothing_is_plugged_where_there_is_no_room(host):
     assert await live(domain) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (
+            "bus='0' slot='3'",
+            (
+                "XML error: The device at PCI address 0000:00:03.0 requires hotplug capability, but"
+                " the PCI controller with index='0' doesn't support hotplug"
+            ),
+        ),
+        (
+            "bus='6'",
+            (
+                "XML error: The device at PCI address 0000:06:00.0 requires hotplug capability, but"
+                " the PCI controller with index='6' doesn't support hotplug"
+            ),
+        ),
+        (
+            "bus='27'",
+            "XML error: Invalid PCI address 0000:1b:00.0. Only PCI buses up to 6 are available",
+        ),
+        (
+            "bus='5' function='1'",
+            "internal error: Only PCI device addresses with function=0 are supported",
+        ),
+    ],
+)
+async def test_places_that_a_running_guest_cannot_use(host, place, words):
+    document = xml().replace("index='6'/>", "index='6'><target hotplug='off'/></controller>")
+    domain = await running(host, document)
+    before = await live(domain)
+    with pytest.raises(HvError) as refusal:
+        await domain.attach_device(
+            NIC.format(1).replace("<alias", f"<address type='pci' {place}/><alias")
+        )
+    assert str(refusal.value) == words
+    assert await live(domain) == before
+
+
+async def test_a_controller_for_serial_ports_comes(host):
+    domain = await running(host)
+    with pytest.raises(HvError, match="operation failed: target virtio-serial:0 already exists"):
+        await domain.attach_device("<controller type='virtio-serial' index='0'/>")
+    await domain.attach_device("<controller type='virtio-serial' index='1'/>")
+    assert "virtio-serial1" in await peripherals(domain)
+    with pytest.raises(HvError, match="'virtio-serial' controller cannot be hot unplugged"):
+        await domain.detach_device("<controller type='virtio-serial' index='1'/>")
+
+
+async def test_character_devices_that_qemu_has_from_the_start_only(host):
+    domain = await running(host)
+    pipe = "<channel type='pipe'><source path='/p'/><target type='virtio' name='p'/></channel>"
+    with pytest.raises(HvError) as refusal:
+        await domain.attach_device(pipe)
+    words = "operation failed: Hotplug unsupported for char device type 'pipe'"
+    assert str(refusal.value) == words
+
+
 def test_hv_attaches_and_detaches(uri, image, tmp_path, hv):
     disk = tmp_path / "disk.xml"
     disk.write_text(disk_of(image("a.raw"), "sda", "scsi"))

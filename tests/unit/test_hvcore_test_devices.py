@@ -150,7 +150,7 @@ async def test_interfaces_and_screens_change(domain):
         (
             "attach",
             "<disk type='file'><source file='/c'/><target dev='vda' bus='virtio'/></disk>",
-            "unsupported configuration: target 'vda' duplicated for disk sources '/a' and '/c'",
+            "XML error: target 'vda' duplicated for disk sources '/a' and '/c'",
         ),
         (
             "attach",

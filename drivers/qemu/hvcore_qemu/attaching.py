@@ -162,21 +162,24 @@ class Attaching:
 
     def _place(self, family: Family) -> None:
         """Give the device, and SCSI controllers that it needs, address and alias."""
+        plugged = [self.device]
         if family.members == "disks":
-            self._add_scsi()
+            plugged += self._add_scsi()
         addresses.assign(
             self.live,
             self.ctx.caps,
             new_domain=True,
             host=None if self.ctx.host is None else self.ctx.host.pci,
+            plugged=plugged,
         )
         aliases.assign(self.live, self.ctx.caps, network_forward=self.host.network_forward)
 
-    def _add_scsi(self) -> None:
-        """Add the SCSI controllers up to that of a disk, of the model that there is."""
+    def _add_scsi(self) -> list[Device]:
+        """Add and return the SCSI controllers up to that of a disk, of the model that there is."""
+        added: list[Device] = []
         controller = getattr(self.device.address, "controller", None)
         if getattr(self.device, "bus", None) != "scsi" or controller is None:
-            return
+            return added
         controllers = self.live.devices.controllers
         models = [each.model for each in controllers if each.type == "scsi"]
         for index in range(controller + 1):
@@ -187,6 +190,8 @@ class Attaching:
             issues = list(choose_scsi_model(new, machine_of(self.live), self.ctx))
             if issues:
                 raise ValidationFailed(issues)
+            added.append(new)
+        return added
 
     def _preparation(self, view: Domain) -> Preparation:
 

@@ -16,9 +16,11 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import Unsupported
+from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import DriveAddress
 from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.base import VirtioSerialAddress
+from hvcore.rules.disk import duplicate
 from hvcore.rules.hotplug import FAMILIES
 from hvcore.rules.hotplug import same_address
 from hvcore.rules.hotplug import unsupported
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _PLUGGED_NETS: Final = frozenset({
     "bridge", "network", "direct", "ethernet", "vhostuser", "user", "vdpa", "hostdev"
 })  # fmt: skip
+_PLUGGED_CONTROLLERS: Final = frozenset({"scsi", "virtio-serial"})
+_FIXED_CHARDEVS: Final = frozenset({"spiceport", "pipe", "stdio", "nmdm"})
 _PLUGGED_TARGETS: Final = frozenset({"pci-serial", "usb-serial", "virtio"})
 _PLUGGED_ADDRESSES: Final = (PciAddress, VirtioSerialAddress)
 _FIXED_BUSES: Final = frozenset({"ide", "fdc", "xen", "uml", "sata", "sd"})
@@ -54,10 +58,7 @@ def _new_disk(domain: Domain, disk: Disk) -> HvError | None:
         return _unsupported("floppy device hotplug isn't supported")
     for other in domain.devices.disks:
         if other.target == disk.target:
-            paths = [getattr(each.source, "path", None) or "" for each in (other, disk)]
-            return Unsupported(
-                f"target '{disk.target}' duplicated for disk sources '{paths[0]}' and '{paths[1]}'"
-            )
+            return ValidationFailed([duplicate(other, disk)])
     if disk.bus == "usb" and disk.device == "lun":
         return Unsupported("disk device='lun' is not supported for usb bus")
     if disk.bus == "virtio" and disk.device == "cdrom":
@@ -80,10 +81,10 @@ def _new_disk(domain: Domain, disk: Disk) -> HvError | None:
 
 
 def _new_controller(domain: Domain, controller: Any) -> HvError | None:
-    if controller.type != "scsi":
+    if controller.type not in _PLUGGED_CONTROLLERS:
         return _unsupported(f"'{controller.type}' controller cannot be hot plugged.")
     index = controller.index
-    if index is not None and find_controller(domain.devices.controllers, "scsi", index):
+    if index is not None and find_controller(domain.devices.controllers, controller.type, index):
         return HvError(
             f"target {controller.type}:{index} already exists", kind=ErrorClass.OPERATION_FAILED
         )
@@ -143,6 +144,11 @@ def _new_chardev(domain: Domain, device: Any) -> HvError | None:
     problem = FAMILIES["channels"].free(domain, device)
     if problem is not None:
         return problem
+    if device.type in _FIXED_CHARDEVS:
+        return HvError(
+            f"Hotplug unsupported for char device type '{device.type}'",
+            kind=ErrorClass.OPERATION_FAILED,
+        )
     target = getattr(device, "target_type", None)
     if target not in _PLUGGED_TARGETS and isinstance(device.address, _PLUGGED_ADDRESSES):
         return Unsupported("Unsupported address type for character device")

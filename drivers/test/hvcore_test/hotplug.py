@@ -14,7 +14,9 @@ from typing import Final
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import Unsupported
+from hvcore.errors import ValidationFailed
 from hvcore.rules import hotplug
+from hvcore.rules.disk import duplicate
 from hvcore_test import aliases
 
 if TYPE_CHECKING:
@@ -72,10 +74,7 @@ def _check_disk(domain: Domain, disk: Any) -> None:
         raise _refusal("floppy device hotplug isn't supported")
     for other in domain.devices.disks:
         if other.target == disk.target:
-            paths = [getattr(each.source, "path", None) or "" for each in (other, disk)]
-            raise Unsupported(
-                f"target '{disk.target}' duplicated for disk sources '{paths[0]}' and '{paths[1]}'"
-            )
+            raise ValidationFailed([duplicate(other, disk)])
     if disk.bus == "usb" and disk.device == "lun":
         raise Unsupported("disk device='lun' is not supported for usb bus")
     if disk.bus == "virtio" and disk.device == "cdrom":

@@ -192,6 +192,7 @@ class PretendedGuest:
     placement: Any = None
     leaving: dict[str, asyncio.Future[bool]] = attrs.field(factory=dict)
     pending: dict[str, Any] = attrs.field(factory=dict)
+    folders: list[str] = attrs.field(factory=list)
 
     def tell_departure(self, alias: str, *, gone: bool) -> bool:
         """Tell whoever waits."""

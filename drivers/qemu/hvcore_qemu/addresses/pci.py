@@ -41,10 +41,13 @@ from hvcore_qemu.addresses.isolation import isolation_groups
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
+    from collections.abc import Sequence
 
+    from hvcore.model.devices.base import Device
     from hvcore.model.devices.controller import Controller
     from hvcore_qemu.addresses.guest import Guest
 
+_WHOLE_SLOT: Final = "Only PCI device addresses with function=0 are supported"
 ROOTS: Final = ("pci-root", "pcie-root")
 
 # Where the functions of an ICH9 USB 2 controller are in their common slot, and whether the
@@ -171,6 +174,18 @@ class Requests:
     def primary_video(self) -> Request:
         """The first video device; there has to be one."""
         return self._by_family["videos"][0]
+
+    def plug(self, devices: Sequence[Device]) -> None:
+        """Ask for buses that take ``devices`` while the guest runs.
+
+        :raises ValidationFailed: an address is not that of a whole slot.
+        """
+        for request in self.everything:
+            if not request.flags or all(request.device is not each for each in devices):
+                continue
+            request.flags |= Connect.HOTPLUGGABLE
+            if getattr(request.device.address, "function", None):
+                raise ValidationFailed([Issue.internal(_WHOLE_SLOT)])
 
     def follow_controllers(self) -> None:
         """Take in PCI controllers that were added to the guest."""
@@ -338,16 +353,19 @@ def give(device: Any, place: PciSlot) -> None:
     device.address = new
 
 
-def assign_pci(guest: Guest) -> None:
-    """Assign PCI addresses, adding the controllers they need.
+def assign_pci(guest: Guest, plugged: Sequence[Device] = ()) -> None:
+    """Assign PCI addresses, adding the controllers they need unless the guest runs already.
 
+    :param plugged: devices that a running guest is to get.
     :raises ValidationFailed: on the first conflict.
     """
     last = max((each.index or 0 for each in guest.pci_controllers()), default=-1)
     buses = last + 1
     root = guest.root_model()
     requests = Requests(guest, flags_by_way(guest, express=root == "pcie-root"))
-    if buses:
+    if plugged:
+        requests.plug(plugged)
+    elif buses:
         buses = _count_buses(guest, requests, last=last, root=root)
     run = Assignment(guest, requests, buses=buses, keep=True)
     ids = ZpciIds() if "zpci" in guest.caps else None
