@@ -24,7 +24,7 @@ autodoc_member_order = "bysource"
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(asyncio|attrs?|os|click|collections|enum|hypothesis|lxml|pathlib|pluggy|qemu|rich|st|typing)(\..*)?",
+        r"(asyncio|attrs?|os|click|collections|contextlib|enum|hypothesis|lxml|pathlib|pluggy|qemu|rich|st|typing)(\..*)?",
     ),
     (
         "py:class",

@@ -9,6 +9,7 @@ override does not exist there, so ``operations`` is derived and there is nothing
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
 from typing import TYPE_CHECKING
 from typing import Any
@@ -430,6 +431,16 @@ class Driver(
         :raises HvError: with the reason.
         """
         del operation, domain
+
+    def configuring(
+        self, record: Record, operation: str
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Surround a change of the next start alone; no verb is called for it.
+
+        :param operation: libvirt's name of it.
+        """
+        del record, operation
+        return contextlib.nullcontext()
 
     def relayed(self, event: Event) -> Iterable[Event]:
         """Return what listeners are told of ``event``; itself unless overridden."""

@@ -682,8 +682,11 @@ class Engine:
         """
         async with self.modify(record, operation) as record:  # noqa: PLR1704 - as it is now
             running, next_start = affected(record, live=live, config=config)
-            async with self._changing(record, live=running, config=next_start) as made:
-                yield made
+            async with contextlib.AsyncExitStack() as stack:
+                if not running:
+                    await stack.enter_async_context(self.driver.configuring(record, operation))
+                changing = self._changing(record, live=running, config=next_start)
+                yield await stack.enter_async_context(changing)
 
     @contextlib.asynccontextmanager
     async def _changing(self, record: Record, *, live: bool, config: bool) -> AsyncIterator[Change]:

@@ -46,11 +46,18 @@ __all__ = [
 ]
 
 
-_SHORT: Final = {"attach": "attach_device", "detach": "detach_device", "update": "update_device"}
+_SHORT: Final = {
+    "attach": "attach_device",
+    "detach": "detach_device",
+    "migrate": "migrate_perform",
+    "restore": "load",
+    "update": "update_device",
+}
 _BOOKS: Final = {
     "define": "virDomainDefineXML",
     "undefine": "virDomainUndefine",
     "set_autostart": "virDomainSetAutostart",
+    "set_autostart_once": "virDomainSetAutostartOnce",
 }
 """Operations that are no verbs of a driver, and can only fail as a whole."""
 _METHODS: Final = {op.api: op.method for op in Op}

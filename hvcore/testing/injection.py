@@ -8,6 +8,7 @@ The driver tells when an operation begins and ends, and does what only it can do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import functools
@@ -32,6 +33,8 @@ from hvcore.errors import MonitorLost
 from hvcore.operations import Op
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from hvcore.events import DomainRef
     from hvcore.events import Event
     from hvcore.testing.clock import VirtualClock
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 Phase: TypeAlias = Literal["before", "after"]
 Unplugging: TypeAlias = "Literal['refuse', 'ignore'] | float"
 """What a guest does that is asked for a device; a number is how many seconds it takes."""
+
+
+_METHODS: Final = {op.api: op.method for op in Op}
 
 
 class HasUuid(Protocol):
@@ -177,6 +183,17 @@ class Injector:
         for plan in self._due(self.calls, f"{phase} {operation}", record):
             for action in plan.what:
                 await self._do(plan, action, record)
+
+    @contextlib.asynccontextmanager
+    async def around(self, operation: str, record: Record) -> AsyncIterator[None]:
+        """Do what is planned for an operation that changes the next start alone.
+
+        :param operation: libvirt's name of it.
+        """
+        method = _METHODS.get(operation, operation)
+        await self.reach("before", method, record)
+        yield
+        await self.reach("after", method, record)
 
     def permit(self, operation: str, domain: Record | DomainRef | None) -> None:
         """Do what is planned for an operation that is no verb of a driver."""

@@ -5,7 +5,8 @@ one list, ``faults``. What a fault is about is its first key:
 
 ``before: OPERATION`` or ``after: OPERATION``
     with ``fail: ERROR`` (a class of :mod:`hvcore.errors`) and perhaps ``message: TEXT``, or
-    ``delay: SECONDS``, or ``do: crash``, ``do: hang`` or ``do: reboot-host``
+    ``delay: SECONDS``, or ``do: crash``, ``do: hang`` or ``do: reboot-host``; ``before`` also with
+    ``do: out-of-memory``
 ``event: CLASS``
     with ``do: lose``, ``do: duplicate`` or ``delay: SECONDS``
 ``unplug: refuse``, ``unplug: ignore`` or ``unplug: SECONDS``
@@ -137,6 +138,11 @@ def _counted(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _call(kind: str, row: Mapping[str, Any], faults: Faults, injector: Injector) -> None:
     del injector
+    if row.get("do") == "out-of-memory" and kind == "before":
+        if set(row) - _COUNTED != {kind, "do"}:
+            raise ValueError("nothing else can be done when memory is out")
+        faults.out_of_memory(row[kind], **_counted(row))
+        return
     what: list[Deed] = []
     if "delay" in row:
         what.append(Delay(float(row["delay"])))

@@ -157,6 +157,47 @@ async def test_the_books_can_fail_too(host):
         host.test.faults.after("undefine", MonitorLost)
 
 
+async def test_changes_of_the_next_start_can_fail_too(host):
+    vm = await host.define(xml())
+    faults = host.test.faults
+    faults.before("attach", HvError("Read-only file system"))
+    faults.after("attach", Delay(5), DriverError("lost"))
+    with pytest.raises(HvError, match="Read-only"):
+        await vm.attach_device(DISK)
+    assert "vdb" not in await vm.xml()
+    with pytest.raises(DriverError, match="lost"):
+        await vm.attach_device(DISK, config=True)
+    assert "vdb" in await vm.xml()
+    assert not faults.pending
+    assert [(entry.where, entry.time) for entry in faults.log] == [
+        ("before attach_device", 0.0),
+        ("after attach_device", 0.0),
+        ("after attach_device", 5.0),
+    ]
+    await vm.start()
+    faults.before("detach", MonitorError("once for both"), times=None)
+    with pytest.raises(MonitorError):
+        await vm.detach_device(DISK, live=True, config=True)
+    assert len(faults.log) == 4
+    faults.before("set_autostart_once", HvError("not now"))
+    await vm.set_autostart()
+    with pytest.raises(HvError, match="not now"):
+        await vm.set_autostart(once=True)
+    assert (vm.autostart, vm.autostart_once) == (True, False)
+
+
+async def test_short_names_of_operations(host, domain, tmp_path):
+    host.test.faults.before("restore", MonitorError("no"))
+    await domain.save(str(tmp_path / "saved"))
+    with pytest.raises(MonitorError):
+        await host.restore(str(tmp_path / "saved"))
+    there = await host.restore(str(tmp_path / "saved"))
+    host.test.faults.before("migrate", MonitorError("not there"))
+    async with await connect("test:///default?elsewhere") as other:
+        with pytest.raises(DriverError, match="not there"):
+            await there.migrate(other)
+
+
 async def test_memory_can_run_out(host, domain):
     host.test.faults.out_of_memory("start")
     vm = await host.define(xml("other"))
@@ -382,6 +423,9 @@ faults:
   - at: 31
     do: crash
     domain: nobody
+  - before: resume
+    do: out-of-memory
+    domain: vm
 """
 
 
@@ -398,6 +442,9 @@ async def test_a_file_plans_the_same(host, tmp_path):
     assert await vm.detach_device(DISK)
     with pytest.raises(MonitorLost):
         await vm.attach_device(DISK)
+    await vm.start(paused=True)
+    with pytest.raises(HvError, match="out of memory: Cannot allocate memory"):
+        await vm.resume()
     await host.test.clock.advance(40)
     assert not (await host.lookup("test")).is_active
     assert told(host)[-1] == ("at 31", None, "nothing: no domain 'nobody' runs")
@@ -413,6 +460,11 @@ async def test_a_file_plans_the_same(host, tmp_path):
         ({"faults": [{"before": "start", "do": "boom"}]}, "'boom' is none of crash, hang"),
         ({"faults": [{"before": "start", "fail": "Boom"}]}, "no error is called 'Boom'"),
         ({"faults": [{"before": "strt", "do": "hang"}]}, "no operation is called 'strt'"),
+        ({"faults": [{"after": "start", "do": "out-of-memory"}]}, "is none of crash, hang"),
+        (
+            {"faults": [{"before": "start", "do": "out-of-memory", "delay": 1}]},
+            "nothing else can be done when memory is out",
+        ),
         ({"faults": [{"event": "Stopped"}]}, "an event needs either 'do' or 'delay'"),
         ({"faults": [{"at": 3, "do": "crash"}]}, "'crash' needs a domain"),
     ],

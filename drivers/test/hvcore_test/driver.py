@@ -6,6 +6,7 @@ as a connection to it is open, and nothing is ever written to disk.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
@@ -367,6 +368,12 @@ class TestDriver(Adjusting, BlockJobs, Migration, Saving, Snapshots, Statistics)
         if domain is not None:
             about = events.DomainRef(domain.name, domain.uuid or "", domain.id)
         self.injector.permit(operation, about)
+
+    def configuring(
+        self, record: Record, operation: str
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Let a change of the next start meet the faults that are planned for it."""
+        return self.injector.around(operation, record)
 
     def relayed(self, event: Event) -> Iterable[Event]:
         """Return what a test lets through of what happened."""
