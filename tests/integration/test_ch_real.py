@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from hvcore.errors import DriverError
+from hvcore.errors import MonitorError
+from hvcore.errors import Unsupported
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
+from hvcore.lifecycle import State
 from hvcore.state import process_start
 from hvcore_ch.config import ChConfig
 from hvcore_ch.process import Vmm
@@ -84,6 +88,22 @@ def assemble(folder, *, end):
          "-o", "kernel", "tiny.o"],
         cwd=folder, check=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+async def states(binary, lab):
+    """Skip where KVM cannot tell the state of CPUs, as where software plays it."""
+    assemble(lab.folder, end="nop")
+    async with await lab.host("tried") as host:
+        domain = await host.define(lab.document())
+        await domain.start()
+        try:
+            await domain.save(str(lab.folder / "tried.save"))
+        except MonitorError as error:
+            pytest.skip(f"no guest can be saved here: {error}")
+        finally:
+            if domain.is_active:
+                await domain.destroy()
 
 
 @pytest.fixture(scope="module")
@@ -220,4 +240,96 @@ async def test_a_disk_is_plugged_where_the_process_may_open_it(lab):
         assert "<alias name='virtio-disk1'/>" in await domain.xml()
         # This guest has no ACPI: it never answers.
         assert await domain.detach_device(disk, within=0.3) is False
+        await domain.destroy()
+
+
+async def test_sizes_change_and_use_is_counted(lab):
+    assemble(lab.folder, end="nop")
+    document = lab.document(devices="<memballoon model='virtio'/>")
+    async with await lab.host() as host:
+        domain = await host.create(document.replace("<vcpu>1</vcpu>", "<vcpu current='1'>2</vcpu>"))
+        await domain.set_memory(100 * 1024)
+        await domain.resize_disk("vda", 8 << 20)
+        assert (lab.folder / "disk.raw").stat().st_size == 8 << 20
+        await domain.set_vcpus(2)
+        await domain.inject_nmi()
+        found = await domain.stats()
+        # This guest has no driver of the balloon, so that it keeps what it has.
+        assert found["balloon.current"] == 128 * 1024
+        assert found["balloon.rss"] > 0
+        assert found["block.0.rd.reqs"] == 0
+        assert found["block.0.capacity"] == 8 << 20
+        assert [info.number for info in await domain.vcpu_info()] == [0, 1]
+        await domain.destroy()
+
+
+@pytest.mark.usefixtures("states")
+async def test_a_guest_is_saved_and_restored(lab):
+    assemble(lab.folder, end="nop")
+    async with await lab.host() as host:
+        domain = await host.define(lab.document(devices="<vsock><cid auto='yes'/></vsock>"))
+        await domain.start()
+        pid = lab.pid(domain)
+        await domain.save(str(lab.folder / "saved"))
+        assert process_start(pid) is None
+        assert (await domain.state())[1] is ShutoffReason.SAVED
+        await host.restore(str(lab.folder / "saved"))
+        assert (await domain.state())[1] is RunningReason.RESTORED
+        await domain.managed_save()
+        await domain.start()
+        assert (await domain.state())[1] is RunningReason.RESTORED
+        await domain.suspend()
+        await domain.resume()
+        await domain.destroy()
+
+
+async def test_memory_is_dumped_where_the_build_can(lab):
+    assemble(lab.folder, end="nop")
+    async with await lab.host() as host:
+        domain = await host.create(lab.document())
+        if "coredump" in (await domain._engine.driver.context(domain._record.live.domain)).caps:
+            await domain.dump(str(lab.folder / "core"))
+            assert (lab.folder / "core").read_bytes()[:4] == b"\x7fELF"
+        else:
+            with pytest.raises(Unsupported, match="dumpformat 'elf'"):
+                await domain.dump(str(lab.folder / "core"))
+        assert (await domain.state())[0] is State.RUNNING
+        await domain.destroy()
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.usefixtures("states")
+async def test_a_guest_moves_to_another_host(lab, live):
+    assemble(lab.folder, end="nop")
+    devices = "<vsock><cid auto='yes'/></vsock><memballoon model='virtio'/>"
+    async with await lab.host() as source, await lab.host("other") as target:
+        domain = await source.define(lab.document(devices=devices))
+        await domain.start()
+        pid = lab.pid(domain)
+        moved = await domain.migrate(target, live=live)
+        assert (await domain.state())[1] is ShutoffReason.MIGRATED
+        assert (await moved.state())[1] is RunningReason.MIGRATED
+        assert process_start(pid) is None
+        assert (await domain.job_info(completed=True)).progress.memory_processed >= 128 << 20
+        back = await moved.migrate(source, live=True, paused=True)
+        assert (await back.state())[1] is PausedReason.USER
+        await back.resume()
+        assert (await back.info()).memory == 128 * 1024
+        await back.destroy()
+
+
+@pytest.mark.usefixtures("states")
+async def test_a_guest_that_does_not_arrive_goes_on(lab, monkeypatch):
+    assemble(lab.folder, end="nop")
+    async with await lab.host() as source, await lab.host("other") as target:
+        domain = await source.create(lab.document())
+
+        async def fail(*args, **options):
+            raise DriverError("the guest did not arrive")
+
+        monkeypatch.setattr(target._engine.driver, "migrate_finish", fail)
+        with pytest.raises(DriverError, match="did not arrive"):
+            await domain.migrate(target, live=True)
+        assert (await domain.state())[1] is RunningReason.MIGRATION_CANCELED
+        assert (await domain._record.runtime.vmm.monitor.call("vm.info"))["state"] == "Running"
         await domain.destroy()

@@ -45,6 +45,9 @@ _DAY: Final = 24 * 3600
 """Seconds; what gives up before is the manager."""
 
 _LOOK_AGAIN: Final = 0.02
+_SAYS: Final = 0.5
+"""Seconds for a process to say what failed."""
+_FAILED: Final = "Migration failed: "
 _LENT: Final = "currently migrating"
 """In the answer to everything that would change a guest that is being sent."""
 
@@ -172,14 +175,18 @@ class Migration(Saving):
             await asyncio.wait(ends, timeout=monitor.DEADLINE, return_when=asyncio.FIRST_COMPLETED)
             now = (way.passed, usage.work(pid))
             if failed.done() and not way.held.done():
-                raise DriverError("job 'migration out' failed: unexpectedly failed")
+                raise DriverError(f"job 'migration out' failed: {_reason(guest)}")
             if not way.held.done() and now == seen:
                 raise DriverError(
                     "job 'migration out' failed: nothing is sent any more",
                     kind=ErrorClass.OPERATION_TIMEOUT,
                 )
             seen = now
-        way.held.result()
+        if way.held.exception() is not None:
+            # The sender ended the connection, and is about to say why.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(failed), _SAYS)
+            raise DriverError(f"job 'migration out' failed: {_reason(guest)}")
 
     async def migrate_finish(
         self, record: Record, cookie: Mapping[str, Any], *, paused: bool
@@ -323,6 +330,15 @@ class Migration(Saving):
             guest.course.resuming = RunningReason.MIGRATION_CANCELED
             with contextlib.suppress(MonitorError, MonitorLost):
                 await guest.vmm.monitor.call("vm.resume")
+
+
+def _reason(guest: Guest) -> str:
+    """Return why a process that sends says it failed; it says so in its log alone."""
+    for line in reversed(guest.vmm.log.tail().splitlines()):
+        _, found, reason = line.partition(_FAILED)
+        if found:
+            return reason
+    return "unexpectedly failed"
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
