@@ -53,7 +53,7 @@ THEIR_ENDPOINTS = frozenset(
 
 OUR_DEVICES = {
     "disk": "files, block devices, vhost-user, vDPA; formats, limits, queues",
-    "interface": "ethernet, bridge, vhost-user, vDPA, PCI",
+    "interface": "ethernet, bridge, macvtap, vhost-user, vDPA, PCI",
     "hostdev": "PCI, mediated devices",
     "serial": "pty, file, unix, stdio, null; firmware's messages",
     "console": "pty, file, stdio, null",

@@ -216,6 +216,7 @@ class ChDriver(Migration):
         taps = Taps()
         try:
             await asyncio.to_thread(taps.open, [call.tap for call in plan.calls])
+            record.data = {**record.data, "macvtaps": list(taps.made)}
             guest = await self._spawn(record, domain)
             try:
                 _check_wanted(record, number)
@@ -231,7 +232,8 @@ class ChDriver(Migration):
                     raise _exited(guest) from error
                 raise
         except BaseException:
-            self.forget_states(record)
+            taps.remove()
+            self._clean_up(record)
             raise
         finally:
             # cloud-hypervisor has copies of its own; a tap goes with the last of them.
@@ -305,6 +307,14 @@ class ChDriver(Migration):
             async with record.jobs.job("virDomainReboot", check=record.check_active):
                 await self._find_devices(record, guest)
 
+    def _clean_up(self, record: Record) -> None:
+        """Remove what a guest that is gone had of the host."""
+        from hvcore import macvtap  # noqa: PLC0415 - few guests have one
+
+        self.forget_states(record)
+        for name in record.data.get("macvtaps", ()):
+            macvtap.remove(name)
+
     async def _abort(self, record: Record, guest: Guest) -> None:
         """Leave nothing of a start that failed."""
         self._guests.pop(record, None)
@@ -346,7 +356,7 @@ class ChDriver(Migration):
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
         await guest.vmm.process.wait()
-        self.forget_states(record)
+        self._clean_up(record)
         # Its last words: a shutdown is told from a crash by them.
         self._unwatch(guest)
         self._read_events(record, guest)
@@ -445,7 +455,7 @@ class ChDriver(Migration):
         if status.alive() and status.pid is not None and status.start is not None:
             process = Process.attach(status.pid, status.start)
         if process is None:
-            self.forget_states(record)
+            self._clean_up(record)
             await self._finish_off(record, status, folder)
             return
         monitor = Monitor(record.name, folder / SOCKET)
@@ -461,7 +471,7 @@ class ChDriver(Migration):
             # What cannot be managed must not run beside a second start.
             _log.warning("%s", error)
             await self._abort(record, guest)
-            self.forget_states(record)
+            self._clean_up(record)
             self._lost(record, failed=_starting(record))
             return
         self._watch(record, guest)
@@ -527,7 +537,7 @@ class ChDriver(Migration):
             # It answers nothing until its guest arrives, which is not to happen any more.
             await guest.vmm.kill()
         await guest.vmm.end(force=not graceful)
-        self.forget_states(record)
+        self._clean_up(record)
         self._remark(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
 
     async def shutdown(self, record: Record) -> None:

@@ -16,6 +16,8 @@ from hvcore_ch import lifecycle
 from hvcore_ch.monitor import answered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hvcore.driver import Record
     from hvcore.errors import HvError
     from hvcore.model.devices.base import Device
@@ -46,7 +48,7 @@ class Hotplug(Driver):
             driver=self.name, domain=live, device=device, plan=plug
         )
         await self._check_whole(live, device)
-        info = await self._plug(guest, device, plug)
+        info = await self._plug(record, guest, device, plug)
         if info is not None:
             place(device, info["bdf"])
         hotplug.insert(live, device)
@@ -64,7 +66,7 @@ class Hotplug(Driver):
         if issues:
             raise ValidationFailed(issues)
 
-    async def _plug(self, guest: Guest, device: Device, plug: Plug) -> Any:
+    async def _plug(self, record: Record, guest: Guest, device: Device, plug: Plug) -> Any:
         """Ask for a device, with what the host has to open for it."""
         from hvcore_ch.resources import Taps  # noqa: PLC0415 - as above
 
@@ -73,16 +75,24 @@ class Hotplug(Driver):
             if plug.tap is not None:
                 await asyncio.to_thread(taps.open, [plug.tap])
                 device.target = taps.names[plug.alias]  # type: ignore[attr-defined] # an interface
-            fds = taps.fds.get(plug.alias, ())
+            found = await self._ask(guest, plug, taps.fds.get(plug.alias, ()))
+        except BaseException:
+            taps.remove()
+            raise
+        finally:
+            # cloud-hypervisor has copies of its own; a tap goes with the last of them.
+            taps.close()
+        record.data = {**record.data, "macvtaps": [*record.data.get("macvtaps", ()), *taps.made]}
+        return found
+
+    async def _ask(self, guest: Guest, plug: Plug, fds: Sequence[int]) -> Any:
+        try:
             found = await guest.vmm.monitor.call(plug.endpoint, plug.body, fds=fds)
             return lifecycle.placed(plug.endpoint, found)
         except (MonitorError, MonitorLost) as error:
             if answered(error):
                 raise
             return await self._look_for(guest, plug.alias, error)
-        finally:
-            # cloud-hypervisor has copies of its own; a tap goes with the last of them.
-            taps.close()
 
     async def _look_for(self, guest: Guest, alias: str, error: HvError) -> Any:
         """Return where a device is whose request was not answered; it may have come all the same.
@@ -188,5 +198,17 @@ class Hotplug(Driver):
                 driver=self.name, domain=live, device=device, plan=plan
             )
         hotplug.remove(live, device)
+        self._forget_macvtap(record, getattr(device, "target", None))
         for change in plan.gone:
             change(live)
+
+    @staticmethod
+    def _forget_macvtap(record: Record, name: str | None) -> None:
+        """Remove a macvtap that was made for a device that is gone."""
+        from hvcore import macvtap  # noqa: PLC0415 - few guests have one
+
+        made = list(record.data.get("macvtaps", ()))
+        if name is not None and name in made:
+            made.remove(name)
+            record.data = {**record.data, "macvtaps": made}
+            macvtap.remove(name)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from typing import Final
 
 from hvcore import hostnet
+from hvcore import macvtap
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
-from hvcore.errors import Reason
-from hvcore.errors import UnsupportedFeature
 from hvcore.hostnet import TapOptions
 from hvcore.hostnet import failed
 
@@ -28,11 +27,13 @@ class Taps:
 
     :ivar fds: descriptors by alias of the interface.
     :ivar names: what the taps are called, by alias.
+    :ivar made: those that stay until somebody removes them.
     """
 
     def __init__(self) -> None:
         self.fds: dict[str, tuple[int, ...]] = {}
         self.names: dict[str, str] = {}
+        self.made: list[str] = []
         self._opened: list[int] = []
 
     def open(self, wanted: Iterable[TapRequest]) -> None:
@@ -50,6 +51,11 @@ class Taps:
             os.close(descriptor)
         self._opened.clear()
 
+    def remove(self) -> None:
+        """Remove what would stay."""
+        while self.made:
+            macvtap.remove(self.made.pop())
+
     def _one(self, request: TapRequest) -> None:
         if request.kind == "network":
             raise HvError(
@@ -62,15 +68,14 @@ class Taps:
             existing=request.existing,
             isolated=request.isolated,
         )
-        if request.kind == "direct":
-            raise UnsupportedFeature(
-                "interfaces of type 'direct' cannot be started yet",
-                feature="interfaces of type 'direct'",
-                reason=Reason.NO_IMPL,
-                driver="ch",
-            )
         if request.existing and request.name is not None and hostnet.is_macvtap(request.name):
             self._node(request, request.name)
+            return
+        if request.kind == "direct":
+            link, mode = request.link or "", request.mode or "vepa"
+            tap = macvtap.make(self._open, request.name, link, mode, options)
+            self.made.append(tap.name)
+            self.fds[request.alias], self.names[request.alias] = tap.fds, tap.name
             return
         tap = hostnet.make_tap(self._open, request.name, options)
         if not request.existing:

@@ -67,7 +67,7 @@ ACCEPTS: Accepts = {
     PlainSource: {},
     BridgeSource: {"bridge": ANY},
     NetworkSource: {"network": ANY, "portgroup": ANY},
-    DirectSource: {"dev": ANY, "mode": ANY},
+    DirectSource: {"dev": ANY, "mode": one_of("bridge", "private", "vepa")},
     VhostUserSource: {"type": one_of("unix"), "path": ANY, "mode": ANY},
     VdpaSource: {"dev": ANY},
     HostdevInterfaceSource: {"address": ANY},
