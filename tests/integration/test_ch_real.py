@@ -31,6 +31,7 @@ pytestmark = pytest.mark.ch
 GOLDEN = Path(__file__).parents[1] / "golden" / "ch"
 SPECIAL = {
     "sev-snp": "needs a processor with SEV-SNP and a build for it",
+    "tdx": "needs a processor with TDX and a build for it",
 }
 """Goldens that no ordinary host can take, with the reason."""
 

@@ -30,7 +30,7 @@ _KERNEL = "<kernel>/boot/vmlinux</kernel>"
 
 
 def capabilities(*, version: str = "53.0.0", landlock: bool = True) -> ChCapabilities:
-    ping = {"version": version, "features": ["kvm", "io_uring", "guest_debug", "sev_snp"]}
+    ping = {"version": version, "features": ["kvm", "io_uring", "guest_debug", "sev_snp", "tdx"]}
     return conclude(ping, arch="x86_64", landlock=landlock)
 
 

@@ -6,6 +6,7 @@ The goldens are plans as text. To write them anew: WRITE_GOLDEN=1.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,28 @@ def test_guests_of_other_kinds_are_not_found(lab, old, new, words):
     text = (GOLDEN / "vsock.xml").read_text().replace(" arch='x86_64'", "").replace(old, new, 1)
     with pytest.raises(HvError, match=f"invalid argument: {words}"):
         lab.plan(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "<loader.*</loader>",
+            "<kernel>/k</kernel>",
+            "Cloud-Hypervisor boots TDX guests from firmware alone",
+        ),
+        ("<vcpu>2", "<vcpu current='1'>2", "CPU hotplug is not permitted with TDX"),
+    ],
+)
+def test_what_tdx_does_not_allow_is_refused(lab, old, new, words):
+    text = re.sub(old, new, (GOLDEN / "tdx.xml").read_text())
+    with pytest.raises(ValidationFailed, match=words):
+        lab.plan(text)
+
+
+def test_a_build_without_tdx_refuses_it(lab):
+    with pytest.raises(ValidationFailed, match="ch:tdx is not supported by this"):
+        lab.plan((GOLDEN / "tdx.xml").read_text(), caps=capabilities().replace(remove={"tdx"}))
 
 
 def test_a_node_of_nothing_is_refused(lab):

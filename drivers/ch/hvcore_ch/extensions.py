@@ -17,6 +17,8 @@ from hvcore.plugin import Element
 from hvcore.plugin import attr
 from hvcore.plugin import element
 from hvcore.plugin import flag
+from hvcore.rules.vcpu import max_vcpus
+from hvcore.rules.vcpu import online_vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as XmlElement
@@ -58,9 +60,24 @@ class VirtioWatchdog(Element):
         self.enabled = True
 
 
+@element("ch:tdx", extends=Domain)
+class Tdx(Element):
+    """Intel's Trust Domain Extensions: memory and CPUs that the host cannot look into.
+
+    The firmware is one for such guests, which measures what it boots.
+    """
+
+    enabled: bool = flag("ch:on")
+
+    def parsed(self, el: XmlElement, ctx: ParseContext) -> None:
+        """Take the element itself for enough."""
+        del el, ctx
+        self.enabled = True
+
+
 def register(registry: Registry) -> None:
     """Add the elements."""
-    for cls in (UserDevice, VhostUserDevice, VirtioWatchdog):
+    for cls in (UserDevice, VhostUserDevice, VirtioWatchdog, Tdx):
         registry.add_element(cls)
 
 
@@ -74,8 +91,7 @@ def command(vm: Command) -> None:
         vm.add("user_devices", {"id": f"user{number}", "socket": user.socket})
     for number, vhost in enumerate(VhostUserDevice.of(domain)):
         if "generic-vhost-user" not in vm.caps:
-            what = "ch:vhost-user-device is not supported by this Cloud-Hypervisor binary"
-            raise ValidationFailed([Issue.unsupported(what, line=vhost.line)])
+            raise _unsupported("ch:vhost-user-device", vhost)
         vm.add(
             "generic_vhost_user",
             {
@@ -87,3 +103,29 @@ def command(vm: Command) -> None:
         )
     if VirtioWatchdog.of(domain) is not None:
         vm.set("watchdog", True)
+    tdx = Tdx.of(domain)
+    if tdx is not None:
+        _check_tdx(vm, tdx)
+        vm.set("platform", {"tdx": True})
+
+
+def _check_tdx(vm: Command, tdx: Tdx) -> None:
+    """Refuse guests that cannot be protected so.
+
+    :raises ValidationFailed: with the reason.
+    """
+    domain = vm.domain
+    if "tdx" not in vm.caps:
+        raise _unsupported("ch:tdx", tdx)
+    if domain.os is None or domain.os.loader is None:
+        raise _refused("Cloud-Hypervisor boots TDX guests from firmware alone", tdx)
+    if online_vcpus(domain) != max_vcpus(domain):
+        raise _refused("CPU hotplug is not permitted with TDX", tdx)
+
+
+def _unsupported(name: str, owner: Element) -> ValidationFailed:
+    return _refused(f"{name} is not supported by this Cloud-Hypervisor binary", owner)
+
+
+def _refused(message: str, owner: Element) -> ValidationFailed:
+    return ValidationFailed([Issue.unsupported(message, line=owner.line)])
