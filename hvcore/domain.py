@@ -7,6 +7,7 @@ was redefined, stopped or removed, by this program or another.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Literal
 
 import attrs
 
@@ -19,6 +20,7 @@ from hvcore.events import StreamClosed
 from hvcore.jobs import Job
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import State
+from hvcore.verbs.agent import AgentHandle
 from hvcore.verbs.blockjobs import BlockJobHandle
 from hvcore.verbs.devices import DeviceHandle
 from hvcore.verbs.iothreads import IOThreadHandle
@@ -54,6 +56,7 @@ class DomainInfo:
 
 
 class Domain(
+    AgentHandle,
     BlockJobHandle,
     DeviceHandle,
     IOThreadHandle,
@@ -196,23 +199,48 @@ class Domain(
 
         await saving.start(self._engine, self._record, paused=paused, force_boot=force_boot)
 
-    async def shutdown(self) -> None:
+    async def shutdown(self, *, mode: Literal["acpi", "agent"] | None = None) -> None:
         """Ask the guest to power off, and return; see :meth:`wait_for`.
 
+        :param mode: press the power button, or ask the agent; the agent if one listens and obeys,
+            and otherwise the button, unless given.
         :raises InvalidState: it does not run.
+        :raises HvError: it is to be asked by its agent, and has none.
         """
+        if await self._asked(mode, "powerdown", "virDomainShutdown"):
+            return
         async with self._engine.modify(self._record, "virDomainShutdown", active=True) as record:
             if record.state is not State.RUNNING:
                 raise InvalidState("domain is not running", domain=record.name)
             await self._engine.driver.shutdown(record)
 
-    async def reboot(self) -> None:
+    async def reboot(self, *, mode: Literal["acpi", "agent"] | None = None) -> None:
         """Ask the guest to restart, and return.
 
+        :param mode: as for :meth:`shutdown`.
         :raises InvalidState: it does not run.
+        :raises HvError: it is to be asked by its agent, and has none.
         """
+        stays_off = self._now().definition.domain.on_reboot in ("destroy", "preserve")
+        if await self._asked(mode, "powerdown" if stays_off else "reboot", "virDomainReboot"):
+            return
         async with self._engine.modify(self._record, "virDomainReboot", active=True) as record:
             await self._engine.driver.reboot(record)
+
+    async def _asked(self, mode: str | None, wanted: str, operation: str) -> bool:
+        """Tell whether the guest was asked by its agent."""
+        from hvcore import agent  # noqa: PLC0415 - only who shuts down needs it
+
+        engine = self._engine
+        if mode == "acpi" or (mode is None and not await agent.listens(engine, self._now())):
+            return False
+        try:
+            await agent.shut_down(engine, self._record, wanted, operation)
+        except HvError:
+            if mode is not None:
+                raise
+            return False
+        return True
 
     async def reset(self) -> None:
         """Press the reset button.

@@ -30,6 +30,7 @@ from hvcore.lifecycle import StateReason
 from hvcore.lifecycle import state_of
 from hvcore.operations import Op
 from hvcore.uri import unknown_parameter
+from hvcore.verbs.agent import AgentVerbs
 from hvcore.verbs.blockjobs import BlockJobVerbs
 from hvcore.verbs.devices import DeviceVerbs
 from hvcore.verbs.iothreads import IOThreadVerbs
@@ -237,6 +238,7 @@ class Setup:
 
 
 class Driver(
+    AgentVerbs,
     BlockJobVerbs,
     DeviceVerbs,
     IOThreadVerbs,
@@ -333,6 +335,12 @@ class Driver(
     def seconds(self) -> float:
         """Return the seconds by which long jobs are measured, from any time on."""
         return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, by the same clock."""
+        import asyncio  # noqa: PLC0415 - whoever calls this runs in a loop already
+
+        await asyncio.sleep(seconds)
 
     def defaults(self) -> Iterable[Initial]:
         """Return the domains that exist from the beginning."""

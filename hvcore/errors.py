@@ -21,6 +21,7 @@
     |   +-- LaunchError      the hypervisor did not come up; carries argv and the log's tail
     |   +-- MonitorError     a command was refused; carries what was sent and received
     |   +-- MonitorLost      the connection ended
+    |   +-- AgentRefused     the agent in the guest refused a command
     +-- PluginError
         +-- PluginConflict, PluginLoadError
 
@@ -79,6 +80,8 @@ class ErrorClass(enum.Enum):
     OPERATION_UNSUPPORTED = (84, "Operation not supported: ")
     BLOCK_COPY_ACTIVE = (83, "block copy still active: ")
     ACCESS_DENIED = (88, "access denied: ")
+    AGENT_COMMAND_TIMEOUT = (112, "guest agent command timed out: ")
+    AGENT_COMMAND_FAILED = (113, "guest agent command failed: ")
     CPU_INCOMPATIBLE = (91, "")
     DEVICE_MISSING = (99, "device not found: ")
     XML_INVALID_SCHEMA = (92, "XML document failed to validate against schema: ")
@@ -398,6 +401,20 @@ class MonitorLost(DriverError):
     """The connection to the hypervisor ended before an answer came."""
 
     code = "HV404"
+
+
+class AgentRefused(DriverError):
+    """The agent in a guest refused a command.
+
+    :param unknown: it has no such command.
+    """
+
+    code = "HV405"
+    kind = ErrorClass.AGENT_COMMAND_FAILED
+
+    def __init__(self, message: str, *, unknown: bool = False, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.unknown = unknown
 
 
 class PluginError(HvError):

@@ -146,6 +146,21 @@ class IOErrorAction(Labelled):
     REPORT = (2, "report")
 
 
+class AgentState(Labelled):
+    """``virConnectDomainEventAgentLifecycleState``."""
+
+    CONNECTED = (1, "connected")
+    DISCONNECTED = (2, "disconnected")
+
+
+class AgentReason(Labelled):
+    """``virConnectDomainEventAgentLifecycleReason``."""
+
+    UNKNOWN = (0, "unknown")
+    DOMAIN_STARTED = (1, "domain started")
+    CHANNEL = (2, "channel event")
+
+
 class BlockJobType(Labelled):
     """``virDomainBlockJobType``."""
 
@@ -432,6 +447,15 @@ class BlockJobChanged(Event):
     disk: str
     path: str
     status: BlockJobStatus
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class AgentChanged(Event):
+    """The agent in the guest began to listen, or does not any more."""
+
+    kind: ClassVar[str] = "agent-lifecycle"
+    state: AgentState
+    reason: AgentReason = AgentReason.CHANNEL
 
 
 @attrs.frozen

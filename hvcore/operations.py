@@ -65,6 +65,7 @@ class Op(enum.Enum):
     SNAPSHOT_CREATE = ("snapshot_create", "virDomainSnapshotCreateXML")
     SNAPSHOT_REVERT = ("snapshot_revert", "virDomainRevertToSnapshot")
     SNAPSHOT_DELETE = ("snapshot_delete", "virDomainSnapshotDelete")
+    AGENT_COMMAND = ("agent_command", "virDomainQemuAgentCommand")
     CPU_STATS = ("cpu_stats", "virDomainGetCPUStats")
 
     def __init__(self, method: str, api: str) -> None:

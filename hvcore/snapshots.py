@@ -7,12 +7,14 @@ taken, and only forgotten once that is gone.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 from typing import Final
 
 import attrs
 
+from hvcore import agent
 from hvcore import events
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from hvcore.model.snapshot import Location
     from hvcore.model.snapshot import SnapshotState
 
+_log = logging.getLogger(__name__)
+
 _STATES: Final[dict[State, SnapshotState]] = {
     State.RUNNING: "running",
     State.PAUSED: "paused",
@@ -57,6 +61,7 @@ class Request:
 
     disk_only: bool = False
     reuse: bool = False
+    quiesce: bool = False
     live: bool = False
     halt: bool = False
     metadata: bool = True
@@ -206,6 +211,7 @@ def _check_flags(request: Request) -> None:
     """
     prefix = "VIR_DOMAIN_SNAPSHOT_CREATE"
     for wanted, needs, given in (
+        ("QUIESCE", "DISK_ONLY", request.quiesce and not request.disk_only),
         ("CURRENT", "REDEFINE", request.current and not request.redefine),
     ):
         if given:
@@ -265,7 +271,15 @@ async def _take(engine: Engine, record: Record, snapshot: Snapshot, request: Req
     for disk in snapshot.disks:
         if disk.snapshot == "external" and disk.format is None:
             disk.format = "qcow2"
-    await driver.snapshot_create(record, domain, snapshot, live=request.live, reuse=request.reuse)
+    if request.quiesce:
+        await agent.freeze(engine, record, None)
+    try:
+        await driver.snapshot_create(
+            record, domain, snapshot, live=request.live, reuse=request.reuse
+        )
+    finally:
+        if request.quiesce and record.active:
+            await _thaw(engine, record)
     before = record.definition.domain
     if record.live is not None:
         live = record.live.clone()
@@ -280,6 +294,14 @@ async def _take(engine: Engine, record: Record, snapshot: Snapshot, request: Req
         snapshot.parent = engine.snapshots.current(record.uuid)
         engine.snapshots.put(record.uuid, snapshot)
         engine.snapshots.set_current(record.uuid, snapshot.name)
+
+
+async def _thaw(engine: Engine, record: Record) -> None:
+    """Let a guest write again; one that cannot is no reason to lose what was taken."""
+    try:
+        await agent.thaw(engine, record)
+    except HvError as error:
+        _log.warning("Unable to thaw the guest of domain '%s': %s", record.name, error)
 
 
 async def _as_defined(engine: Engine, record: Record) -> Domain:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Collection
     from collections.abc import Iterable
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Any
+    from typing import Literal
     from typing import Self
 
     from hvcore import domain as _domain
+    from hvcore.agent import Filesystem
+    from hvcore.agent import GuestInterface
     from hvcore.blockjobs import BlockJobInfo
     from hvcore.domain import DomainInfo
     from hvcore.domaincaps import DomainCapabilities
@@ -430,19 +434,24 @@ class Domain:
         """
         run(self._async.start(paused=paused, force_boot=force_boot))
 
-    def shutdown(self) -> None:
+    def shutdown(self, *, mode: Literal["acpi", "agent"] | None = None) -> None:
         """Ask the guest to power off, and return; see :meth:`wait_for`.
 
+        :param mode: press the power button, or ask the agent; the agent if one listens and obeys,
+            and otherwise the button, unless given.
         :raises InvalidState: it does not run.
+        :raises HvError: it is to be asked by its agent, and has none.
         """
-        run(self._async.shutdown())
+        run(self._async.shutdown(mode=mode))
 
-    def reboot(self) -> None:
+    def reboot(self, *, mode: Literal["acpi", "agent"] | None = None) -> None:
         """Ask the guest to restart, and return.
 
+        :param mode: as for :meth:`shutdown`.
         :raises InvalidState: it does not run.
+        :raises HvError: it is to be asked by its agent, and has none.
         """
-        run(self._async.reboot())
+        run(self._async.reboot(mode=mode))
 
     def reset(self) -> None:
         """Press the reset button.
@@ -518,6 +527,77 @@ class Domain:
     def supports(self, op: Op) -> bool:
         """Tell whether the driver has a verb."""
         return call(lambda: self._async.supports(op))
+
+    def agent_command(self, command: str, *, within: float | None = 5.0) -> str:
+        """Give the agent a command, and return its answer.
+
+        :param command: JSON, such as ``{"execute": "guest-ping"}``.
+        :param within: seconds to wait for the answer; for ever if None.
+        :raises DriverError: the agent refuses, or does not answer.
+        """
+        return run(self._async.agent_command(command, within=within))
+
+    def filesystems(self) -> list[Filesystem]:
+        """Return the file systems that are mounted in the guest.
+
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.filesystems())
+
+    def freeze(self, mountpoints: Sequence[str] | None = None) -> int:
+        """Have the guest write down what it holds back, and hold its file systems still.
+
+        :param mountpoints: of some of them; all unless given.
+        :return: how many.
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.freeze(mountpoints))
+
+    def thaw(self) -> int:
+        """Let the guest write to its file systems again, and return to how many.
+
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.thaw())
+
+    def trim(self, *, minimum: int = 0) -> None:
+        """Have the guest tell its disks which blocks it does not use.
+
+        :param minimum: bytes of the smallest range to be told of.
+        :raises DriverError: the agent refuses.
+        """
+        run(self._async.trim(minimum=minimum))
+
+    def guest_interfaces(self) -> list[GuestInterface]:
+        """Return the network interfaces as the guest sees them, with their addresses.
+
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.guest_interfaces())
+
+    def hostname(self) -> str:
+        """Return the name that the guest has given itself.
+
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.hostname())
+
+    def set_user_password(self, user: str, password: str, *, encrypted: bool = False) -> None:
+        """Change the password of a user of the guest.
+
+        :param encrypted: it is what the guest would keep of it.
+        :raises DriverError: the agent refuses.
+        """
+        run(self._async.set_user_password(user, password, encrypted=encrypted))
+
+    def guest_info(self, types: Iterable[str] = ()) -> dict[str, Any]:
+        """Return facts about the guest, by libvirt's names such as ``os.id``.
+
+        :param types: of :data:`hvcore.agent.TYPES`; all that the agent can say unless given.
+        :raises HvError: there is no such type.
+        :raises DriverError: the agent refuses.
+        """
+        return run(self._async.guest_info(types))
 
     def block_pull(self, disk: str, *, base: str | None = None, bandwidth: int = 0) -> None:
         """Start to pull what is below into the image that the guest writes to.
@@ -953,6 +1033,7 @@ class Domain:
         *,
         disk_only: bool = False,
         reuse: bool = False,
+        quiesce: bool = False,
         live: bool = False,
         halt: bool = False,
         metadata: bool = True,
@@ -965,6 +1046,7 @@ class Domain:
             and all disks unless given.
         :param disk_only: leave the memory out, as if power was cut.
         :param reuse: the new images are there already.
+        :param quiesce: have the agent in the guest hold its file systems still meanwhile.
         :param live: let the guest run while its memory is written to a file.
         :param halt: end the domain afterwards.
         :param metadata: remember it; it is for others to know of otherwise.
@@ -978,6 +1060,7 @@ class Domain:
                 xml,
                 disk_only=disk_only,
                 reuse=reuse,
+                quiesce=quiesce,
                 live=live,
                 halt=halt,
                 metadata=metadata,
@@ -1526,6 +1609,20 @@ class Faults:
         :raises KeyError: no domain of that name runs.
         """
         call(lambda: self._async.let_go(domain, device))
+
+    def stop_agent(self, domain: Target) -> None:
+        """Let the agent in a guest be gone.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        call(lambda: self._async.stop_agent(domain))
+
+    def start_agent(self, domain: Target) -> None:
+        """Let the agent in a guest listen again.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        call(lambda: self._async.start_agent(domain))
 
 
 class VirtualClock:

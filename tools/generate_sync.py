@@ -18,6 +18,7 @@ SOURCES = {
     "Host": ("host", "verbs/saving", "verbs/statistics"),
     "Domain": (
         "domain",
+        "verbs/agent",
         "verbs/blockjobs",
         "verbs/devices",
         "verbs/iothreads",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from typing import Literal
 
 import click
 
@@ -41,15 +42,19 @@ def start(session: Session, domain: str, *, paused: bool, console: bool, force_b
 
 @click.command()
 @domain_argument
+@click.option("--mode", help="acpi: press the power button; agent: ask the agent in the guest")
 @click.option("--wait", is_flag=True, help="wait until the guest is off")
 @click.option("--timeout", type=Timeout(), help="seconds to wait at most")
 @click.pass_obj
-def shutdown(session: Session, domain: str, *, wait: bool, timeout: float | None) -> None:
-    """Ask the guest to shut down (ACPI power button)."""
+def shutdown(
+    session: Session, domain: str, *, mode: str | None, wait: bool, timeout: float | None
+) -> None:
+    """Ask the guest to shut down, by its agent or the ACPI power button."""
+    chosen = _mode(session, mode)
 
     async def work(host: Host, found: Domain) -> None:
         del host
-        await found.shutdown()
+        await found.shutdown(mode=chosen)
         if wait or timeout is not None:
             from hvcore.lifecycle import State  # noqa: PLC0415 - only on request
 
@@ -91,7 +96,37 @@ def _simple(verb: str, failing: str, done: str, text: str) -> click.Command:
     return command
 
 
-reboot = _simple("reboot", "reboot", "is being rebooted", "Ask the guest to reboot.")
+@click.command()
+@domain_argument
+@click.option("--mode", help="acpi: press the power button; agent: ask the agent in the guest")
+@click.pass_obj
+def reboot(session: Session, domain: str, *, mode: str | None) -> None:
+    """Ask the guest to reboot, by its agent or the ACPI power button."""
+    chosen = _mode(session, mode)
+
+    async def work(host: Host, found: Domain) -> None:
+        del host
+        await found.reboot(mode=chosen)
+
+    session.on(domain, work, failing=f"Failed to reboot domain '{domain}'")
+    session.done(f"Domain '{domain}' is being rebooted")
+
+
+def _mode(session: Session, given: str | None) -> Literal["acpi", "agent"] | None:
+    """Return by what a guest is asked; None for the one or the other."""
+    words = set() if given is None else set(given.split(","))
+    for word in words - {"acpi", "agent"}:
+        if word in ("initctl", "signal", "paravirt"):
+            session.refuse(f"mode '{word}' is not supported, only 'acpi' and 'agent'")
+        session.refuse(
+            f"Unknown mode {word} value, expecting 'acpi', 'agent', 'initctl', 'signal', or "
+            "'paravirt'"
+        )
+    if words == {"acpi"}:
+        return "acpi"
+    return "agent" if words == {"agent"} else None
+
+
 reset = _simple("reset", "reset", "was reset", "Reset the machine, as by its button.")
 suspend = _simple("suspend", "suspend", "suspended", "Pause the CPUs of a domain.")
 resume = _simple("resume", "resume", "resumed", "Continue a paused domain.")

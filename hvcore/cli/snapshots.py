@@ -24,6 +24,7 @@ def _taking(command: Any) -> Any:
     """Add what both ways to take a snapshot have."""
     for option, text in (
         ("--atomic", "take all or nothing, as is always done"),
+        ("--quiesce", "have the guest hold its file systems still"),
         ("--reuse-external", "the new images are there already"),
         ("--disk-only", "leave the memory out"),
         ("--halt", "end the domain afterwards"),
@@ -37,6 +38,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "disk_only": options["disk_only"],
         "reuse": options["reuse_external"],
+        "quiesce": options["quiesce"],
         "halt": options["halt"],
         "metadata": not options["no_metadata"],
     }

@@ -86,7 +86,8 @@ def set_images(disk: Disk, chain: Sequence[Image], *, closed: bool) -> None:
     for image in reversed(rest):
         below = BackingStore(
             type=image.type,
-            format=image.format,
+            # A disk may leave it out, and is raw then; an image below another may not.
+            format=image.format or "raw",
             source=image.source,
             metadata_cache=image.metadata_cache,
             backing_store=below,

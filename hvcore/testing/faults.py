@@ -312,6 +312,24 @@ class Faults:
         self._injector.note("now", record, f"let go {device}")
         self._injector.machines.depart(record, device)
 
+    def stop_agent(self, domain: Target) -> None:
+        """Let the agent in a guest be gone.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        record = self._injector.running(domain)
+        self._injector.note("now", record, "stop agent")
+        self._injector.machines.set_agent(record, listens=False)
+
+    def start_agent(self, domain: Target) -> None:
+        """Let the agent in a guest listen again.
+
+        :raises KeyError: no domain of that name runs.
+        """
+        record = self._injector.running(domain)
+        self._injector.note("now", record, "start agent")
+        self._injector.machines.set_agent(record, listens=True)
+
     # -- inside -------------------------------------------------------------------------
 
     def _plan(

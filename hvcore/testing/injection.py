@@ -152,6 +152,9 @@ class Machines(Protocol):
     def depart(self, record: Record, device: str) -> None:
         """Let a guest give away a device that nobody waits for."""
 
+    def set_agent(self, record: Record, *, listens: bool) -> None:
+        """Let the agent in a guest listen or not, and say so."""
+
 
 class Injector:
     """What is planned for one host, and what was done.

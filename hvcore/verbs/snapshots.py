@@ -69,6 +69,7 @@ class SnapshotHandle(Handle):
         *,
         disk_only: bool = False,
         reuse: bool = False,
+        quiesce: bool = False,
         live: bool = False,
         halt: bool = False,
         metadata: bool = True,
@@ -81,6 +82,7 @@ class SnapshotHandle(Handle):
             and all disks unless given.
         :param disk_only: leave the memory out, as if power was cut.
         :param reuse: the new images are there already.
+        :param quiesce: have the agent in the guest hold its file systems still meanwhile.
         :param live: let the guest run while its memory is written to a file.
         :param halt: end the domain afterwards.
         :param metadata: remember it; it is for others to know of otherwise.
@@ -94,6 +96,7 @@ class SnapshotHandle(Handle):
         request = snapshots.Request(
             disk_only=disk_only,
             reuse=reuse,
+            quiesce=quiesce,
             live=live,
             halt=halt,
             metadata=metadata,

@@ -34,6 +34,8 @@ from hvcore.uri import unknown_parameter
 from hvcore.xml.reader import read_file
 from hvcore_test import node
 from hvcore_test.adjusting import Adjusting
+from hvcore_test.agent import Agent
+from hvcore_test.agent import show_agent
 from hvcore_test.blockjobs import BlockJobs
 from hvcore_test.generic import Generic
 from hvcore_test.migration import Migration
@@ -70,7 +72,7 @@ VERSION: Final = 2
 
 
 @faulty
-class TestDriver(Adjusting, BlockJobs, Migration, Saving, Snapshots, Statistics):
+class TestDriver(Adjusting, Agent, BlockJobs, Migration, Saving, Snapshots, Statistics):
     """Domains without a hypervisor."""
 
     __test__ = False  # pytest would take the name for a class of tests
@@ -192,6 +194,7 @@ class TestDriver(Adjusting, BlockJobs, Migration, Saving, Snapshots, Statistics)
         model = record.live.clone()
         model.id = record.id
         argv = self.hypervisor.start(model)
+        show_agent(model, listens=True)
         record.live = attrs.evolve(record.live, domain=model)
         memory = model.current_memory or model.memory or 0
         record.runtime = Machine(memory, online_vcpus(model), self.clock, argv=argv)
@@ -397,6 +400,16 @@ class TestDriver(Adjusting, BlockJobs, Migration, Saving, Snapshots, Statistics)
     def depart(self, record: Record, device: str) -> None:
         """Let a guest give away a device that nobody waits for."""
         self.reports.departed(record, device)
+
+    def set_agent(self, record: Record, *, listens: bool) -> None:
+        """Let the agent in a guest listen or not, and say so where there is a channel for it."""
+        record.runtime.agent = listens
+        assert record.live is not None  # it runs
+        model = record.live.clone()
+        if show_agent(model, listens=listens):
+            record.live = attrs.evolve(record.live, domain=model)
+            state = events.AgentState.CONNECTED if listens else events.AgentState.DISCONNECTED
+            self.reports.publish(record, events.AgentChanged(domain=record.ref(), state=state))
 
     def detach(self, record: Record) -> None:
         """Forget a machine."""

@@ -107,6 +107,10 @@ class Migration(Driver):
         """Return the time on the host's clock."""
         return self.clock.now
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the host's clock."""
+        await self.clock.sleep(seconds)
+
     async def migrate_begin(self, record: Record) -> None:
         """Let every guest go."""
 

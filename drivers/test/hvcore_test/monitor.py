@@ -33,6 +33,9 @@ class Machine:
     :ivar history: what it was told, in order.
     :ivar transfer: its memory on the way to another host.
     :ivar work: what jobs of its disks have to do, by target of the disk.
+    :ivar agent: the agent in the guest listens, where there is a channel for it.
+    :ivar frozen: file systems that the agent holds still; None while it holds none.
+    :ivar passwords: those that the agent was given, by user, as they were given.
     """
 
     memory: int
@@ -43,6 +46,9 @@ class Machine:
     history: list[str] = attrs.field(factory=list)
     transfer: Transfer | None = None
     work: dict[str, Work] = attrs.field(factory=dict)
+    agent: bool = True
+    frozen: list[str] | None = None
+    passwords: dict[str, str] = attrs.field(factory=dict)
     _used: int = BOOT
     _since: int = attrs.field(init=False)
 
