@@ -78,7 +78,7 @@ STR: Final = Codec("string", escaped=True)
 NONEMPTY: Final = Codec("string", convert=lambda text: text or None, escaped=True)
 """Any text; the empty one counts as absent, as in all of libvirt's XPath look-ups."""
 
-IGNORED: Final = Codec("ignored", convert=lambda text: None)  # noqa: ARG005 - whatever it is
+IGNORED: Final = Codec("ignored", convert=lambda text: None, escaped=True)  # noqa: ARG005
 """Read and forgotten, where libvirt accepts an attribute that it never looks at."""
 
 

@@ -128,6 +128,11 @@ def test_a_running_domain_shows_its_terminal(family):
     )
 
 
+def test_the_terminal_is_escaped_in_both_places(family):
+    xml = "<console type='pty'><source path='/&lt;&apos;&amp;'/></console>"
+    assert "<console type='pty' tty='/&lt;&apos;&amp;'>" in family.rewritten(xml, active=True)
+
+
 @pytest.mark.parametrize(
     ("arch", "machine", "target", "model"),
     [
