@@ -58,7 +58,7 @@ OUR_DEVICES = {
     "serial": "pty, file, unix, stdio, null; firmware's messages",
     "console": "pty, file, stdio, null",
     "filesystem": "virtiofs with a socket",
-    "memory": "virtio-pmem",
+    "memory": "virtio-pmem, dimm",
     "vsock": "yes",
     "rng": "random, builtin",
     "memballoon": "yes",

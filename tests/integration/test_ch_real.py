@@ -244,6 +244,17 @@ async def test_a_disk_is_plugged_where_the_process_may_open_it(lab):
         await domain.destroy()
 
 
+async def test_modules_of_memory_come(lab):
+    assemble(lab.folder, end="nop")
+    room = "<maxMemory slots='2' unit='MiB'>512</maxMemory>"
+    module = "<memory model='dimm'><target><size unit='MiB'>128</size></target></memory>"
+    async with await lab.host() as host:
+        domain = await host.create(lab.document(room))
+        await domain.attach_device(module)
+        assert (await domain.info()).memory == 256 * 1024
+        await domain.destroy()
+
+
 async def test_sizes_change_and_use_is_counted(lab):
     assemble(lab.folder, end="nop")
     document = lab.document(devices="<memballoon model='virtio'/>")

@@ -115,6 +115,17 @@ REFUSED = [
         "Cloud-Hypervisor doesn't support managed host devices",
     ),
     (
+        "<memory model='dimm'><target><size unit='MiB'>100</size></target></memory>",
+        "Cloud-Hypervisor supports memory modules in multiples of 131072 KiB",
+    ),
+    (
+        (
+            "<memory model='dimm' access='shared'><target><size unit='MiB'>128</size></target>"
+            "</memory>"
+        ),
+        "Cloud-Hypervisor has one access mode for all memory",
+    ),
+    (
         "<serial type='tcp'><source mode='bind' host='h' service='1'/></serial>",
         "Cloud-Hypervisor doesn't support value 'tcp' of attribute 'type' in 'serial'",
     ),

@@ -32,7 +32,9 @@ PREFIXES: Final = {
 def prefix(device: Device, family: str) -> str:
     """Return what the name of a device of ``family`` begins with."""
     # An interface that is a device of the host is numbered with those.
-    return "hostdev" if getattr(device, "type", None) == "hostdev" else PREFIXES[family]
+    if getattr(device, "type", None) == "hostdev":
+        return "hostdev"
+    return "dimm" if getattr(device, "model", None) == "dimm" else PREFIXES[family]
 
 
 def assign(domain: Domain) -> None:

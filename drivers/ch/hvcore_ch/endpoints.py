@@ -19,7 +19,7 @@ USED: Final = {
     "vm.reboot": "reboot, reset, on_crash='restart'",
     "vm.power-button": "shutdown",
     "vm.nmi": "inject_nmi",
-    "vm.resize": "set_vcpus, set_memory",
+    "vm.resize": "set_vcpus, set_memory, attach_device of memory modules",
     "vm.resize-disk": "resize_disk",
     "vm.add-device": "attach_device of PCI and mediated devices",
     "vm.add-disk": "attach_device of disks",

@@ -10,6 +10,7 @@ import os.path
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
+from typing import TypeGuard
 
 import attrs
 
@@ -18,6 +19,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import Reason
 from hvcore.errors import UnsupportedFeature
 from hvcore.errors import ValidationFailed
+from hvcore.model.devices.memory import MemoryDevice
 from hvcore.rules import hotplug
 from hvcore_ch import aliases
 from hvcore_ch.accepts import of_device
@@ -112,6 +114,10 @@ FAMILIES: Final[Mapping[str, Callable[[Any, str], Plug]]] = {
 """Families that can be plugged in and out of a running guest, with what plugs them in."""
 
 
+def _is_module(device: Device) -> TypeGuard[MemoryDevice]:
+    return isinstance(device, MemoryDevice) and device.model == "dimm"
+
+
 def check_family(domain: Domain, device: Device, action: Action) -> None:
     """Refuse families that cannot be plugged.
 
@@ -140,6 +146,8 @@ def plan(domain: Domain, device: Device, folder: str, allowed: Sequence[str] | N
     if device.alias is None:
         taken = {each.alias for each in domain.devices.walk()}
         device.alias = aliases.free(aliases.prefix(device, family.members), taken)
+    if _is_module(device):
+        return Plug(device.alias, "vm.resize", memory.module_config(domain, device))
     made = FAMILIES[family.members](device, folder)
     _check_allowed(made, allowed)
     return made
@@ -171,6 +179,9 @@ def check_detach(domain: Domain, device: Device) -> str:
     :raises HvError: it cannot be unplugged.
     """
     check_family(domain, device, "detach")
+    if _is_module(device):
+        # What was added to memory is mixed with the rest.
+        raise hotplug.unsupported("detach", "dimm", live=True)
     if device.alias is None:
         raise DriverError("device has no alias", kind=ErrorClass.INTERNAL)
     return device.alias

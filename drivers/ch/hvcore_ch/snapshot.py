@@ -74,9 +74,12 @@ def moved(saved: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(each, dict) and each.get("id") in places:
                 mine = places[each["id"]]
                 each.update({name: mine[name] for name in _OF_HOST if name in mine})
-    for name in ("serial", "console", "tpm", "landlock_rules"):
+    for name in ("serial", "console", "tpm"):
         if name in wanted and isinstance(saved.get(name), type(wanted[name])):
             saved[name] = wanted[name]
+    # How the process is confined is a matter of this host alone.
+    saved["landlock_enable"] = wanted.get("landlock_enable", False)
+    saved["landlock_rules"] = wanted.get("landlock_rules")
     return saved
 
 

@@ -1,4 +1,8 @@
-"""Persistent memory: a file of the host, mapped into the guest as virtio-pmem."""
+"""Memory as a device: a file of the host as virtio-pmem, and modules that come while it runs.
+
+A module is no device of cloud-hypervisor's: the guest has so much more memory, which it keeps. What
+is there at the start is there from the beginning.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from hvcore_ch.accepts import ANY
 from hvcore_ch.accepts import one_of
 from hvcore_ch.command import present
 from hvcore_ch.devices.info import place
+from hvcore_ch.sections.memory import system_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +32,12 @@ rules = Rules()
 _ALIGNMENT: Final = 2048
 """KiB; the size of a page that the file is mapped with."""
 
+_MODULE: Final = 128 << 10
+"""KiB; memory that comes later comes in multiples of it."""
+
 ACCEPTS: Accepts = {
     MemoryDevice: {
-        "model": one_of("virtio-pmem"),
+        "model": one_of("virtio-pmem", "dimm"),
         "access": ANY,
         "path": ANY,
         "size": ANY,
@@ -47,6 +55,23 @@ def _size(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]
         )
 
 
+@rules.check(MemoryDevice)
+def _module(domain: Domain, device: MemoryDevice, ctx: Context) -> Iterator[Issue]:
+    del domain, ctx
+    if device.model == "dimm" and device.size % _MODULE:
+        yield Issue.unsupported(
+            f"Cloud-Hypervisor supports memory modules in multiples of {_MODULE} KiB",
+            path="target/size",
+        )
+    if device.model == "dimm" and device.access is not None:
+        yield Issue.unsupported("Cloud-Hypervisor has one access mode for all memory")
+
+
+def module_config(domain: Domain, device: MemoryDevice) -> dict[str, Any]:
+    """Return the ``VmResize`` by which a guest gets a module more than it has."""
+    return {"desired_ram": (system_memory(domain) + device.size) * 1024}
+
+
 def pmem_config(device: MemoryDevice) -> dict[str, Any]:
     """Return the ``PmemConfig``."""
     return present(
@@ -61,4 +86,6 @@ def pmem_config(device: MemoryDevice) -> dict[str, Any]:
 def command(vm: Command) -> None:
     """Describe the devices."""
     for device in vm.domain.devices.memories:
+        if device.model == "dimm":
+            continue  # a part of all memory
         vm.add("pmem", pmem_config(device))

@@ -80,6 +80,12 @@ def _source(domain: Domain, ctx: Context) -> Iterator[Issue]:
         )
 
 
+def system_memory(domain: Domain) -> int:
+    """Return the KiB of memory that are no device to cloud-hypervisor: modules are none."""
+    modules = (each.size for each in domain.devices.memories if each.model == "dimm")
+    return initial_memory(domain) + sum(modules)
+
+
 def shares(domain: Domain) -> list[bool]:
     """Return whether the host's processes can share memory: for each cell, or the one of all."""
     backing = domain.memory_backing
@@ -121,7 +127,7 @@ def command(vm: Command) -> None:
     if numa_cells(domain):
         vm.set("memory", {"size": 0})
         return
-    initial = initial_memory(domain)
+    initial = system_memory(domain)
     later = (domain.max_memory or 0) - (domain.memory or 0)
     members = {
         "size": initial * 1024,
