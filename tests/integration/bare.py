@@ -40,7 +40,7 @@ class BareDriver(QemuDriver):
         argv += "" if incoming is None else f" -incoming {incoming}"
         words = shlex.split(record.live.domain.description or "")
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-        return Start(argv=[*argv.split(), *words], env=env, files={}, live=record.live)
+        return Start(argv=[*argv.split(), *words], env=env, files={}, folders=[], live=record.live)
 
 
 def registry(**plugins):
