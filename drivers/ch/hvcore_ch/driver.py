@@ -20,15 +20,18 @@ from typing import ClassVar
 from typing import Final
 
 from hvcore import events
-from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
-from hvcore.errors import LaunchError
 from hvcore.errors import MonitorError
 from hvcore.errors import MonitorLost
 from hvcore.errors import ProbeError
 from hvcore.errors import UnknownUri
+from hvcore.following import Following
+from hvcore.following import check_wanted
+from hvcore.following import exited
+from hvcore.following import remark_end
+from hvcore.following import starting
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import ShutoffReason
@@ -45,7 +48,6 @@ from hvcore_ch.migration import Migration
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from collections.abc import Callable
-    from collections.abc import Coroutine
 
     from hvcore.driver import Record
     from hvcore.driver import Setup
@@ -73,7 +75,7 @@ _FRESH: Final = 1.0
 """Seconds for which a binary is not looked at again: a definition and its start are one look."""
 
 
-class ChDriver(Migration):
+class ChDriver(Following[Guest], Migration):
     """Domains that are cloud-hypervisor processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ch",)
@@ -82,8 +84,6 @@ class ChDriver(Migration):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.config = of_root(self._directory)
-        self._guests: dict[Record, Guest] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._caps: dict[str, tuple[float, ChCapabilities]] = {}
         self._pipeline: Pipeline | None = None
         self._notifier: Notifier | None = None
@@ -219,17 +219,17 @@ class ChDriver(Migration):
             record.data = {**record.data, "macvtaps": list(taps.made)}
             guest = await self._spawn(record, domain)
             try:
-                _check_wanted(record, number)
+                check_wanted(record, number)
                 record.data = {**record.data, "landlock": plan.allowed}
                 self._note(record, guest)
                 await guest.vmm.call_or_exit("vmm.ping", deadline=CONNECT_DEADLINE)
                 info = await bring(guest, plan, taps)
-                _check_wanted(record, number)
+                check_wanted(record, number)
                 self._settle(record, domain, info, taps.names)
             except BaseException as error:
                 await self._abort(record, guest)
                 if isinstance(error, MonitorLost) and record.id == number:
-                    raise _exited(guest) from error
+                    raise exited(guest.vmm.argv, guest.log) from error
                 raise
         except BaseException:
             taps.remove()
@@ -269,7 +269,7 @@ class ChDriver(Migration):
 
     def _note(self, record: Record, guest: Guest) -> None:
         """Write down how to find the guest again."""
-        record.process = (guest.vmm.process.pid, guest.vmm.process.start)
+        record.process = (guest.process.pid, guest.process.start)
         record.data = {**record.data, "folder": str(guest.vmm.folder)}
         self.reports.save(record)
 
@@ -355,21 +355,15 @@ class ChDriver(Migration):
             guest.tell(event["event"])
 
     async def _until_exit(self, record: Record, guest: Guest) -> None:
-        await guest.vmm.process.wait()
+        await guest.process.wait()
         self._clean_up(record)
         # Its last words: a shutdown is told from a crash by them.
         self._unwatch(guest)
         self._read_events(record, guest)
-        if self._guests.get(record) is guest:
-            del self._guests[record]
+        self._forget(record, guest)
         await guest.give_up()
-        if record.runtime is guest and not record.destroying and not guest.left:
-            if record.state is State.SHUTDOWN and not guest.crashed:
-                reason, detail = ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN
-            else:
-                reason, detail = ShutoffReason.CRASHED, events.StoppedDetail.CRASHED
-            self._remark(guest, f"shutting down, reason={reason}")
-            self.reports.stopped(record, reason, detail)
+        if not guest.left:
+            self._ended(record, guest)
 
     def _carry_out(self, record: Record, guest: Guest, effect: Effect) -> None:
         record.data = {**record.data, "offset": guest.events.offset}
@@ -396,24 +390,6 @@ class ChDriver(Migration):
             guest.crashed = True
             await guest.vmm.kill()
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("%s", task.exception())
-
-    @staticmethod
-    def _remark(guest: Guest, message: str) -> None:
-        try:
-            guest.vmm.log.note(message)
-        except DriverError as error:
-            # A full disk is no reason to keep a domain that is gone.
-            _log.warning("%s", error)
-
     # -- leaving and coming back --------------------------------------------------------
 
     async def close(self) -> None:
@@ -421,26 +397,20 @@ class ChDriver(Migration):
         for record, guest in list(self._guests.items()):
             await self._leave(record, guest)
         self._guests.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_tasks()
         if self._notifier is not None:
             self._notifier.close()
             self._notifier = None
 
     async def _leave(self, record: Record, guest: Guest) -> None:
-        if not guest.vmm.process.alive and guest.watcher is not None:
-            # It just ended; whoever waited for that cleans up.
-            await guest.watcher
+        if await self._watched_to_its_end(guest):
             return
-        if guest.watcher is not None:
-            guest.watcher.cancel()
-            await asyncio.gather(guest.watcher, return_exceptions=True)
+        await self._end_watching(guest)
         await guest.give_up()
         self._unwatch(guest)
         record.data = {**record.data, "offset": guest.events.offset}
         self.reports.save(record)
-        guest.vmm.process.release()
+        guest.process.release()
 
     async def reconnect(self, record: Record, status: Status) -> None:
         """Follow a cloud-hypervisor that an earlier manager started, or find out how it ended."""
@@ -463,7 +433,7 @@ class ChDriver(Migration):
         course = _course(record.definition.domain)
         guest = self._guest(record, vmm, course, int(status.data.get("offset", 0)))
         try:
-            if _starting(record):
+            if starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
             await self.after_migration(record, guest)
             state = lifecycle.state_in(await monitor.call("vm.info", deadline=CONNECT_DEADLINE))
@@ -472,24 +442,18 @@ class ChDriver(Migration):
             _log.warning("%s", error)
             await self._abort(record, guest)
             self._clean_up(record)
-            self._lost(record, failed=_starting(record))
+            self._lost(record, failed=starting(record))
             return
         self._watch(record, guest)
         self._carry_out(record, guest, lifecycle.catch_up(course, record.reason, state))
         self.reports.save(record)
-
-    def _lost(self, record: Record, *, failed: bool) -> None:
-        if failed:
-            self.reports.stopped(record, ShutoffReason.FAILED, events.StoppedDetail.FAILED)
-        else:
-            self.reports.stopped(record, ShutoffReason.CRASHED, events.StoppedDetail.CRASHED)
 
     async def _finish_off(self, record: Record, status: Status, folder: Path) -> None:
         """Say how a domain ended that has no process any more."""
         from hvcore_ch.monitor import Events  # noqa: PLC0415 - see start
         from hvcore_ch.process import EVENTS  # noqa: PLC0415
 
-        if _starting(record):
+        if starting(record):
             if status.pid is None:
                 await self._end_orphan(record, folder)
             self._lost(record, failed=True)
@@ -508,11 +472,6 @@ class ChDriver(Migration):
         # Where nobody listens it had not been started yet, or went with its manager.
         with contextlib.suppress(MonitorError, MonitorLost):
             await Monitor(record.name, folder / SOCKET).call("vmm.shutdown", deadline=_SEEN)
-
-    def detach(self, record: Record) -> None:
-        """Forget a guest that :meth:`close` has let go."""
-        self._guests.pop(record, None)
-        record.runtime = None
 
     # -- verbs --------------------------------------------------------------------------
 
@@ -538,7 +497,7 @@ class ChDriver(Migration):
             await guest.vmm.kill()
         await guest.vmm.end(force=not graceful)
         self._clean_up(record)
-        self._remark(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
+        remark_end(guest, ShutoffReason.DESTROYED)
 
     async def shutdown(self, record: Record) -> None:
         """Press the power button."""
@@ -637,19 +596,3 @@ def _course(domain: Domain) -> Course:
         on_reboot=domain.on_reboot or "restart",
         on_crash=domain.on_crash or "destroy",
     )
-
-
-def _check_wanted(record: Record, number: int | None) -> None:
-    """Refuse to go on starting what somebody destroyed meanwhile."""
-    if record.id != number:
-        raise DomainGone(f"domain '{record.name}' was destroyed", domain=record.name)
-
-
-def _starting(record: Record) -> bool:
-    return record.reason is PausedReason.STARTING_UP
-
-
-def _exited(guest: Guest) -> LaunchError:
-    tail = guest.vmm.log.tail()
-    message = "process exited while connecting to monitor" + (f": {tail}" if tail else "")
-    return LaunchError(message, argv=guest.vmm.argv, log_tail=tail)

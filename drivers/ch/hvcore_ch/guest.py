@@ -12,6 +12,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hvcore.process import Log
+    from hvcore.process import Process
     from hvcore_ch.lifecycle import Course
     from hvcore_ch.monitor import Events
     from hvcore_ch.plugging import Unplug
@@ -44,6 +46,16 @@ class Guest:
     leaving_by: Relay | None = None
     arriving: Relay | None = None
     receiving: asyncio.Task[Any] | None = None
+
+    @property
+    def process(self) -> Process:
+        """Its process."""
+        return self.vmm.process
+
+    @property
+    def log(self) -> Log:
+        """What its process writes."""
+        return self.vmm.log
 
     @property
     def left(self) -> bool:

@@ -168,7 +168,7 @@ class Migration(Saving):
 
         :raises DriverError: it will not be.
         """
-        pid = guest.vmm.process.pid
+        pid = guest.process.pid
         seen: object = None
         while not way.held.done():
             ends = {way.held, failed}
@@ -334,7 +334,7 @@ class Migration(Saving):
 
 def _reason(guest: Guest) -> str:
     """Return why a process that sends says it failed; it says so in its log alone."""
-    for line in reversed(guest.vmm.log.tail().splitlines()):
+    for line in reversed(guest.log.tail().splitlines()):
         _, found, reason = line.partition(_FAILED)
         if found:
             return reason

@@ -37,7 +37,7 @@ class Statistics(Resizing):
     async def info(self, record: Record) -> Info:
         """Return the memory without the balloon, and the process's CPU time."""
         guest: Guest = record.runtime
-        used = usage.cpu_stats(guest.vmm.process.pid).cpu_time
+        used = usage.cpu_stats(guest.process.pid).cpu_time
         return Info(memory=await self._memory(record, guest), cpu_time=used)
 
     async def _memory(self, record: Record, guest: Guest) -> int:
@@ -54,20 +54,20 @@ class Statistics(Resizing):
         guest: Guest = record.runtime
         return {
             "actual": await self._memory(record, guest),
-            "rss": usage.resident(guest.vmm.process.pid),
+            "rss": usage.resident(guest.process.pid),
         }
 
     async def vcpu_info(self, record: Record) -> list[VcpuInfo]:
         """Return the threads of virtual CPUs, as the kernel sees them."""
         guest: Guest = record.runtime
-        pid = guest.vmm.process.pid
+        pid = guest.process.pid
         threads = await asyncio.to_thread(vcpu_threads, pid)
         return [usage.vcpu_info(number, pid, tid) for number, tid in sorted(threads.items())]
 
     async def cpu_stats(self, record: Record) -> CpuStats:
         """Return the process's CPU time."""
         guest: Guest = record.runtime
-        return usage.cpu_stats(guest.vmm.process.pid)
+        return usage.cpu_stats(guest.process.pid)
 
     async def block_info(self, record: Record, model: Domain, disk: Disk) -> BlockInfo:
         """Return sizes from the image, whose own size is written when it changes.

@@ -96,7 +96,7 @@ class Tuning(Hotplug):
         """Put the threads of virtual CPUs that came where the definition wants them."""
         from hvcore.rules.placement import vcpu_cpus  # noqa: PLC0415 - as above
 
-        for number, tid in vcpu_threads(guest.vmm.process.pid).items():
+        for number, tid in vcpu_threads(guest.process.pid).items():
             cpus = vcpu_cpus(live, number, None)
             if cpus is not None:
                 await asyncio.to_thread(set_affinity, tid, cpus)
@@ -110,7 +110,7 @@ class Tuning(Hotplug):
         from hvcore.rules import tuning  # noqa: PLC0415 - as above
 
         guest: Guest = record.runtime
-        threads = vcpu_threads(guest.vmm.process.pid)
+        threads = vcpu_threads(guest.process.pid)
         if not threads:
             raise InvalidState("cpu affinity is not supported", domain=record.name)
         if vcpu in threads:
@@ -125,7 +125,7 @@ class Tuning(Hotplug):
         from hvcore.rules import tuning  # noqa: PLC0415 - as above
 
         guest: Guest = record.runtime
-        pid = guest.vmm.process.pid
+        pid = guest.process.pid
         vcpus = set(vcpu_threads(pid).values())
         for tid in threads_of(pid):
             if tid not in vcpus:

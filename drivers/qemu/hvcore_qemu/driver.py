@@ -21,14 +21,17 @@ from typing import Final
 import attrs
 
 from hvcore import events
-from hvcore.errors import DomainGone
 from hvcore.errors import DriverError
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
-from hvcore.errors import LaunchError
 from hvcore.errors import MonitorError
 from hvcore.errors import MonitorLost
 from hvcore.errors import UnknownUri
+from hvcore.following import Following
+from hvcore.following import check_wanted
+from hvcore.following import exited
+from hvcore.following import remark_end
+from hvcore.following import starting
 from hvcore.lifecycle import CrashedReason
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
@@ -52,7 +55,6 @@ from hvcore_qemu.statistics import Statistics
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from collections.abc import Callable
-    from collections.abc import Coroutine
 
     from hvcore.abi.table import Check
     from hvcore.driver import Record
@@ -102,7 +104,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Emulators, Migration, Statistics):
+class QemuDriver(Following[Guest], Emulators, Migration, Statistics):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -111,8 +113,6 @@ class QemuDriver(Emulators, Migration, Statistics):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.config = of_root(self._directory)
-        self._guests: dict[Record, Guest] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._pipeline: Pipeline | None = None
 
     @classmethod
@@ -222,7 +222,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         assert record.live is not None
         number = record.id  # from here on it may be destroyed
         advice = await placement.advised(self.registry, record.live.domain, self.host)
-        _check_wanted(record, number)
+        check_wanted(record, number)
         host = RealHost(None if advice is None else advice.nodeset)
         try:
             await self._start(record, host, advice, paused=paused, incoming=incoming)
@@ -266,7 +266,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         guest = self._guest(record, process, log, host.monitor_path, _course(record), placement)
         guest.folders = start.folders
         try:
-            _check_wanted(record, number)
+            check_wanted(record, number)
             record.process = (process.pid, process.start)
             placed = placement.needed(domain)
             if placed:
@@ -284,7 +284,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         except BaseException as error:
             await self._abort(record, guest)
             if isinstance(error, MonitorLost) and record.id == number:
-                raise _exited(launch, log) from error
+                raise exited(launch.argv, log) from error
             raise
         self._watch(record, guest)
 
@@ -352,7 +352,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         try:
             await asyncio.wait((connecting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
-                raise _exited(launch, guest.log)
+                raise exited(launch.argv, guest.log)
             await connecting
         finally:
             for task in (connecting, ending):
@@ -433,15 +433,8 @@ class QemuDriver(Emulators, Migration, Statistics):
         await guest.leave()
         # Its last words may still be on the way: a shutdown is told from a crash by them.
         await guest.monitor.drained(_DRAIN)
-        if self._guests.get(record) is guest:
-            del self._guests[record]
-        if record.runtime is guest and not record.destroying:
-            if record.state is State.SHUTDOWN and not guest.crashed:
-                reason, detail = ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN
-            else:
-                reason, detail = ShutoffReason.CRASHED, events.StoppedDetail.CRASHED
-            self._note(guest, f"shutting down, reason={reason}")
-            self.reports.stopped(record, reason, detail)
+        self._forget(record, guest)
+        self._ended(record, guest)
         await guest.monitor.close()
 
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
@@ -504,47 +497,23 @@ class QemuDriver(Emulators, Migration, Statistics):
             guest.course.fake_reboot = False
             guest.course.restarting = False
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("%s", task.exception())
-
-    @staticmethod
-    def _note(guest: Guest, message: str) -> None:
-        try:
-            guest.log.note(message)
-        except DriverError as error:
-            # A full disk is no reason to keep a domain that is gone.
-            _log.warning("%s", error)
-
     # -- leaving and coming back --------------------------------------------------------
 
     async def close(self) -> None:
         """Let every guest run on without a manager."""
         await asyncio.gather(*[self._leave(guest) for guest in self._guests.values()])
         self._guests.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_tasks()
 
     async def _leave(self, guest: Guest) -> None:
-        if not guest.process.alive and guest.watcher is not None:
-            # It just ended; whoever waited for that cleans up.
-            await guest.watcher
+        if await self._watched_to_its_end(guest):
             return
         try:
             async with asyncio.timeout(_FAREWELL):
                 await guest.monitor.run(lifecycle.leave(guest.course))
         except (TimeoutError, MonitorError, MonitorLost) as error:
             _log.warning("QEMU process %d was left as it is: %s", guest.process.pid, error)
-        if guest.watcher is not None:
-            guest.watcher.cancel()
-            await asyncio.gather(guest.watcher, return_exceptions=True)
+        await self._end_watching(guest)
         await guest.monitor.close()
         guest.process.release()
 
@@ -564,7 +533,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         guest = self._guest(record, process, log, socket, course, placement)
         guest.folders = list(status.data.get("folders", ()))
         try:
-            if _starting(record):
+            if starting(record):
                 raise DriverError(f"Domain '{record.name}' wasn't fully started yet, killing it")
             await guest.monitor.connect(guest.socket, deadline=CONNECT_DEADLINE)
             await self.after_migration(record, guest)
@@ -576,12 +545,7 @@ class QemuDriver(Emulators, Migration, Statistics):
             await guest.leave()
             await guest.monitor.close()
             del self._guests[record]
-            failed = _starting(record) or "arriving" in record.data
-            self.reports.stopped(
-                record,
-                ShutoffReason.FAILED if failed else ShutoffReason.CRASHED,
-                events.StoppedDetail.FAILED if failed else events.StoppedDetail.CRASHED,
-            )
+            self._lost(record, failed=starting(record) or "arriving" in record.data)
             return
         self._watch(record, guest)
         self._carry_out(record, guest, effect)
@@ -592,15 +556,15 @@ class QemuDriver(Emulators, Migration, Statistics):
         placement = self._placement(record, None).restored(0, status.data)
         await asyncio.to_thread(placement.end)
         folders.remove(status.data.get("folders", ()))
-        if _starting(record):
+        if starting(record):
             if status.pid is None:
                 await self._quit_orphan(record)
-            self.reports.stopped(record, ShutoffReason.FAILED, events.StoppedDetail.FAILED)
+            self._lost(record, failed=True)
         elif record.state is State.SHUTDOWN or not _exists(socket):
             # QEMU removes its sockets when it ends in order, and cannot when it is killed.
             self.reports.stopped(record, ShutoffReason.SHUTDOWN, events.StoppedDetail.SHUTDOWN)
         else:
-            self.reports.stopped(record, ShutoffReason.CRASHED, events.StoppedDetail.CRASHED)
+            self._lost(record, failed=False)
 
     async def _quit_orphan(self, record: Record) -> None:
         """End a QEMU whose manager was killed before it could write down the pid."""
@@ -617,11 +581,6 @@ class QemuDriver(Emulators, Migration, Statistics):
         finally:
             await monitor.close()
 
-    def detach(self, record: Record) -> None:
-        """Forget a guest that :meth:`close` has let go."""
-        self._guests.pop(record, None)
-        record.runtime = None
-
     # -- verbs --------------------------------------------------------------------------
 
     async def destroy(self, record: Record, *, graceful: bool) -> None:
@@ -635,7 +594,7 @@ class QemuDriver(Emulators, Migration, Statistics):
         guest.course.fake_reboot = False
         await guest.process.stop(force=not graceful)
         await guest.leave()
-        self._note(guest, f"shutting down, reason={ShutoffReason.DESTROYED}")
+        remark_end(guest, ShutoffReason.DESTROYED)
 
     async def shutdown(self, record: Record) -> None:
         """Press the power button; ``on_poweroff`` may turn it into a reboot."""
@@ -709,22 +668,6 @@ def _course(record: Record) -> Course:
         on_reboot=domain.on_reboot or "restart",
         on_crash=domain.on_crash or "destroy",
     )
-
-
-def _check_wanted(record: Record, number: int | None) -> None:
-    """Refuse to go on starting what somebody destroyed meanwhile."""
-    if record.id != number:
-        raise DomainGone(f"domain '{record.name}' was destroyed", domain=record.name)
-
-
-def _starting(record: Record) -> bool:
-    return record.reason is PausedReason.STARTING_UP
-
-
-def _exited(launch: Launch, log: Log) -> LaunchError:
-    tail = log.tail()
-    message = "process exited while connecting to monitor" + (f": {tail}" if tail else "")
-    return LaunchError(message, argv=launch.argv, log_tail=tail)
 
 
 def _disk_path(record: Record, alias: str) -> str:
