@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 from typing import Final
@@ -69,6 +70,7 @@ SCSI_LIMITS: Final[Mapping[str | None, ScsiLimits]] = {
 }
 
 
+@functools.lru_cache(maxsize=4096)
 def disk_index(name: str) -> int | None:
     """Return the number of a target name: 0 for ``sda``, 26 for ``vdaa``; partitions ignored.
 

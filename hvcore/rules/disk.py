@@ -94,16 +94,21 @@ def _order(domain: Domain, ctx: Context) -> None:
 
 
 def _place(disks: list[Disk], new: Disk) -> int:
+    """Return where a disk goes; those of its bus that have a name are in order already."""
     place = None
     number = _number(new)
     for position in range(len(disks) - 1, -1, -1):
         present = disks[position]
         if present.bus != new.bus:
             continue
-        if present.target and new.target and _number(present) > number:
+        named = present.target and new.target
+        if named and _number(present) > number:
             place = position
-        elif place is None:
+            continue
+        if place is None:
             place = position + 1
+        if named:
+            break
     return len(disks) if place is None else place
 
 

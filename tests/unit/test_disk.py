@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
+from hvcore.model.devices import Devices
 from hvcore.model.devices.disk import Disk
+from hvcore.model.domain import Domain
+from hvcore.pipeline import Context
+from hvcore.registry import Registry
+from hvcore.rules import disk as rules_of_disks
 from hvcore.xml.codegen import Binding
 from hvcore.xml.context import FormatContext
 from hvcore.xml.context import ParseContext
@@ -127,3 +132,17 @@ def test_backing_chain_ends_at_the_mark():
 def test_refusals_say_what_libvirt_says(xml, message):
     _, issues = read(xml)
     assert issues[0] == message
+
+
+def test_disks_without_a_name_stay_between_those_with_one():
+    def disk(name, bus="virtio"):
+        return Disk(bus=bus, target=name)
+
+    names = ["vdc", None, "vdb", "vdd", "vda", None]
+    domain = Domain(type="test", name="d", devices=Devices())
+    domain.devices.disks = [disk(name) for name in names] + [disk("sda", "scsi")]
+    for rule in rules_of_disks.rules.early:
+        assert not list(rule(domain, Context(registry=Registry.default())) or ())
+    assert [each.target for each in domain.devices.disks] == [
+        "vda", "vdb", "vdc", None, "vdd", None, "sda",
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ A device keeps the name it has; a new one gets a number behind the highest of it
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -15,6 +16,7 @@ from hvcore.model.devices.base import DriveAddress
 from hvcore.rules.chain import images
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping
 
     from hvcore.model.devices.disk import Disk
@@ -39,9 +41,12 @@ def assign(domain: Domain) -> None:
     for members in VISITED:
         if members not in _NAMELESS:
             present = getattr(devices, members)
-            for device in present:
-                if device.alias is None:
-                    device.alias = _name(domain, members, device)
+            nameless = [device for device in present if device.alias is None]
+            prefix = _PREFIXES.get(members, members.removesuffix("s"))
+            numbers = itertools.count(_highest(present, prefix) + 1) if nameless else ()
+            names = (f"{prefix}{number}" for number in numbers)
+            for device in nameless:
+                device.alias = _name(domain, members, device, names)
     _number_images(domain)
 
 
@@ -60,7 +65,7 @@ def _number_images(domain: Domain) -> None:
             source.index = last
 
 
-def _name(domain: Domain, members: str, device: Any) -> str | None:
+def _name(domain: Domain, members: str, device: Any, names: Iterator[str]) -> str | None:
     if members == "disks":
         return _disk_name(device)
     if members == "controllers":
@@ -71,9 +76,7 @@ def _name(domain: Domain, members: str, device: Any) -> str | None:
         return serials[0].alias  # it only stands for the port
     if members == "memballoons" and device.model == "none":
         return None
-    prefix = _PREFIXES.get(members, members.removesuffix("s"))
-    present = getattr(domain.devices, members)
-    return f"{prefix}{_highest(present, prefix) + 1}"
+    return next(names)
 
 
 def _disk_name(disk: Disk) -> str:
