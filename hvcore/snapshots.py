@@ -186,8 +186,10 @@ async def create(engine: Engine, known: Record, xml: str | bytes, request: Reque
     offline = request.disk_only or not record.active
     snapshot = engine.snapshots.read(xml)
     rules.check_document(snapshot, redefine=request.redefine, offline=offline)
+    if not request.redefine:
+        snapshot.creation_time = int(time.time())
     if snapshot.name is None:
-        snapshot.name = str(int(time.time()))
+        snapshot.name = str(snapshot.creation_time)
     if request.metadata:
         rules.check_name(snapshot.name)
     jobs, check = record.jobs, record.check_exists
@@ -313,7 +315,6 @@ async def _as_defined(engine: Engine, record: Record) -> Domain:
 
 def _describe(record: Record, snapshot: Snapshot, domain: Domain, *, disk_only: bool) -> None:
     """Note of which domain a snapshot is, and what it was doing."""
-    snapshot.creation_time = int(time.time())
     snapshot.domain = domain
     snapshot.inactive = None
     if record.live is not None and record.persistent is not None:

@@ -10,6 +10,8 @@ import click
 
 from hvcore.cli.session import domain_argument
 from hvcore.cli.session import read_document
+from hvcore.errors import ErrorClass
+from hvcore.errors import HvError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
 @click.argument("xmlfile", required=False, type=click.Path())
 @click.option("--redefine", is_flag=True, help="remember what was taken by others")
 @click.option("--current", is_flag=True, help="with --redefine, it is the current one")
+@click.option("--validate", is_flag=True, help="accepted for scripts written for virsh")
 @_taking
 @click.pass_obj
 def snapshot_create(session: Session, /, domain: str, xmlfile: str | None, **options: Any) -> None:
@@ -72,30 +75,27 @@ def snapshot_create(session: Session, /, domain: str, xmlfile: str | None, **opt
 @domain_argument
 @click.argument("name", required=False)
 @click.argument("description", required=False)
-@click.option("--name", "name_option", metavar="NAME", help="of the snapshot")
-@click.option("--description", "description_option", metavar="TEXT", help="what it is for")
+@click.argument(
+    "diskspec",
+    nargs=-1,
+    metavar="[DISK[,snapshot=TYPE][,driver=TYPE][,stype=TYPE][,file=NAME]]...",
+)
 @click.option("--print-xml", is_flag=True, help="show the document, and do nothing")
 @click.option("--live", is_flag=True, help="let the guest run while its memory is written")
 @click.option("--memspec", metavar="[file=]NAME[,snapshot=TYPE]", help="where its memory goes")
-@click.option(
-    "--diskspec",
-    multiple=True,
-    metavar="DISK[,snapshot=TYPE][,driver=TYPE][,stype=TYPE][,file=NAME]",
-    help="what is done with a disk",
-)
 @_taking
 @click.pass_obj
 def snapshot_create_as(
-    session: Session, /, domain: str, name: str | None, description: str | None, **options: Any
+    session: Session,
+    /,
+    domain: str,
+    name: str | None,
+    description: str | None,
+    diskspec: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Take a snapshot as options say."""
-    document = _document(
-        session,
-        options["name_option"] or name,
-        options["description_option"] or description,
-        options["memspec"],
-        options["diskspec"],
-    )
+    document = _document(session, name or None, description or None, options["memspec"], diskspec)
     if options["print_xml"]:
         click.echo(document)
         return
@@ -261,7 +261,9 @@ def snapshot_list(session: Session, /, domain: str, **options: Any) -> None:
     elif options["tree"]:
         click.echo("\n".join(_tree(infos, start)))
     elif options["name"]:
-        click.echo("\n".join(info.name for info in shown))
+        parents = options["parent"]
+        for info in shown:
+            click.echo(f"{info.name}\t{info.parent}" if parents and info.parent else info.name)
     else:
         _table(session, shown, parents=options["parent"])
 
@@ -436,9 +438,14 @@ def snapshot_current(
             document = await found.snapshot_xml(snapshotname, secure=True)
             await found.create_snapshot(document, redefine=True, current=True)
             return snapshotname
-        if name:
-            return (await found.snapshot()).name
-        return await found.snapshot_xml(secure=security_info)
+        try:
+            if name:
+                return (await found.snapshot()).name
+            return await found.snapshot_xml(secure=security_info)
+        except HvError as error:
+            if error.kind is not ErrorClass.NO_DOMAIN_SNAPSHOT:
+                raise
+            session.refuse(f"domain '{domain}' has no current snapshot")
 
     text = session.on(domain, work)
     if snapshotname is not None:

@@ -61,8 +61,12 @@ def _placed(
     given: dict[str, list[str]],
     free: list[str],
 ) -> list[str]:
-    """Return all arguments in their order; those without a name go where none was given."""
+    """Return all arguments in their order; those without a name go where none was given.
+
+    Text that may be left out and is, before something that is not, becomes empty.
+    """
     found: list[str] = []
+    left_out: list[str] = []
     missing = None
     for name, param in places.items():
         here = given.get(name, [])
@@ -71,9 +75,13 @@ def _placed(
             here, free = free[:count], free[count:]
         if here and missing is not None:
             raise click.UsageError(f"command '{command.name}' requires <{missing}> option")
-        if not here:
-            missing = name
-        found += here
+        if here:
+            found += [*left_out, *here]
+            left_out = []
+        elif param.required or param.type is not click.STRING:
+            missing = missing or name
+        else:
+            left_out.append("")
     return found + free
 
 

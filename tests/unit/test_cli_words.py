@@ -67,3 +67,19 @@ def test_numbers_have_their_limits(kind, good, bad):
 def test_names_work_for_verbs():
     said = CliRunner().invoke(hv, ["-c", "test:///default", "domname", "--domain", "1"])
     assert said.output == "test\n"
+
+
+def test_text_that_is_left_out_is_empty():
+    @click.command("verb")
+    @click.argument("domain")
+    @click.argument("name", required=False)
+    @click.argument("count", type=Number(), required=False)
+    @click.argument("specs", nargs=-1)
+    def found(**words):
+        click.echo(words)
+
+    assert arranged(found, ["a", "--count", "1"]) == ["a", "", "1"]
+    assert arranged(found, ["a", "b"]) == ["a", "b"]
+    assert arranged(found, ["--specs", "x", "a", "n", "2", "y"]) == ["a", "n", "2", "x", "y"]
+    with pytest.raises(click.UsageError, match="command 'verb' requires <count> option"):
+        arranged(found, ["a", "--specs", "x"])

@@ -665,7 +665,7 @@ def test_hv_takes_what_its_options_say():
     [
         (
             ("snapshot-current", "test"),
-            "error: Domain snapshot not found: the domain does not have a current snapshot\n",
+            "error: domain 'test' has no current snapshot\n",
         ),
         (("snapshot-info", "test"), "error: --snapshotname or --current is required\n"),
         (
