@@ -99,8 +99,8 @@ class Start:
     argv: list[str]
     env: dict[str, str]
     files: dict[str, bytes]
-    folders: list[str]
     live: Definition
+    folders: list[str] = attrs.field(factory=list)
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 

@@ -176,7 +176,8 @@ async def test_a_size_that_the_guest_refuses_comes_with_the_next_start(
     manager, site, hosts, faults
 ):
     await manager.create(site.machine())
-    faults["a"].before("set_vcpus", DriverError("busy"), times=2)
+    # The first call is for the next start.
+    faults["a"].before("set_vcpus", DriverError("busy"), nth=2, times=2)
     assert not await manager.resize("web", cpus=2)
     domain = await hosts["a"].lookup("web")
     assert await domain.vcpu_count(config=True) == 2
@@ -190,7 +191,7 @@ async def test_a_size_that_the_guest_refuses_comes_with_the_next_start(
 
 async def test_a_guest_that_was_busy_is_resized_later(manager, site, hosts, faults):
     await manager.create(site.machine())
-    faults["a"].before("set_memory", DriverError("busy"))
+    faults["a"].before("set_memory", DriverError("busy"), nth=2)
     assert not await manager.resize("web", cpus=2, memory=96)
     assert did(await manager.reconcile()) == [("resized", "web", "a")]
     domain = await hosts["a"].lookup("web")
@@ -202,7 +203,7 @@ async def test_a_machine_that_crashes_while_it_is_resized_has_its_new_size(
     manager, site, hosts, faults
 ):
     await manager.create(site.machine())
-    faults["a"].before("set_vcpus", Crash())
+    faults["a"].before("set_vcpus", Crash(), nth=2)
     assert not await manager.resize("web", cpus=2, memory=128)
     assert did(await manager.reconcile()) == [("started", "web", "a")]
     domain = await hosts["a"].lookup("web")
