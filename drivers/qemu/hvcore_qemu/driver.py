@@ -43,6 +43,7 @@ from hvcore.process import Process
 from hvcore.state import write_file
 from hvcore_qemu import folders
 from hvcore_qemu import lifecycle
+from hvcore_qemu.agent import Agent
 from hvcore_qemu.config import of_root
 from hvcore_qemu.emulators import Emulators
 from hvcore_qemu.guest import Guest
@@ -104,7 +105,7 @@ class Start:
     kept: dict[str, Any] = attrs.field(factory=dict)
 
 
-class QemuDriver(Following[Guest], Emulators, Migration, Statistics):
+class QemuDriver(Following[Guest], Agent, Emulators, Migration, Statistics):
     """Domains that are QEMU processes of this host."""
 
     schemes: ClassVar[tuple[str, ...]] = ("qemu",)
@@ -440,6 +441,9 @@ class QemuDriver(Following[Guest], Emulators, Migration, Statistics):
     def _on_event(self, record: Record, guest: Guest, event: dict[str, Any]) -> None:
         if event["event"] == "MIGRATION":
             guest.steps.set()
+        elif event["event"] == "VSERPORT_CHANGE" and record.runtime is guest:
+            port = event["data"]
+            self._task(self.port_changed(record, port["id"], connected=port["open"]))
         # The shutdown of a QEMU that we are ending is no news of the guest.
         alias = event.get("data", {}).get("device", "")
         if event["event"] in _DEPARTURES and alias:
