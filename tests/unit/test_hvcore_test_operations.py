@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ XML = """<domain type='test'><name>vm</name><memory unit='MiB'>4096</memory>
 <source file='/top'/><backingStore type='file'><format type='raw'/><source file='/base'/>
 <backingStore/></backingStore><target dev='vda' bus='virtio'/></disk></devices></domain>"""
 DISK = "<disk type='file'><source file='/x'/><target dev='vdb' bus='virtio'/></disk>"
+AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 COPY = "<disk type='file'><driver type='qcow2'/><source file='/copy'/></disk>"
 
 
@@ -175,6 +177,16 @@ async def abort_job(host, vm, folder):
         assert [each.name for each in await there.domains()] == ["test"]
 
 
+async def guest_info(host, vm, folder):
+    await vm.attach_device(AGENT)
+    assert "hostname" in await vm.guest_info(["hostname"])
+
+
+async def agent_command(host, vm, folder):
+    await vm.attach_device(AGENT)
+    assert json.loads(await vm.agent_command('{"execute": "guest-ping"}')) == {"return": {}}
+
+
 async def pm_suspend(host, vm, folder):
     await vm.pm_suspend("mem")
     assert (await vm.state())[0] is State.PMSUSPENDED
@@ -221,7 +233,8 @@ CALLS = {
     for call in (
         attach_device, detach_device, save, restore, managed_save_xml, managed_save_define,
         set_vcpu, resize_disk, block_stats, block_pull, block_commit, block_copy, block_job,
-        set_block_job_speed, abort_block_job, migrate, job_info, abort_job, pm_suspend, pm_wakeup,
+        set_block_job_speed, abort_block_job, migrate, job_info, abort_job, guest_info,
+        agent_command, pm_suspend, pm_wakeup,
         set_throttle_group, remove_throttle_group, set_autostart, autostart_once, lower,
     )
 }  # fmt: skip

@@ -26,7 +26,7 @@ class Operation:
     reason: str = ""
 
 
-_AGENT: Final = "the guest agent is landing as a topic of its own"
+_AGENT: Final = "the agent is not asked for this yet; ``Domain.agent_command`` can be"
 _DEVICES: Final = "devices of the host are a topic of their own"
 _MIGRATION: Final = "migration has no such setting yet"
 _HOST: Final = "hvcore looks at hosts and changes nothing there"
@@ -64,6 +64,8 @@ OPERATIONS: Final = (
     ),
     Operation(("virDomainGetJobInfo", "virDomainGetJobStats"), "Domain.job_info"),
     Operation(("virDomainAbortJob", "virDomainAbortJobFlags"), "Domain.abort_job"),
+    Operation(("virDomainGetGuestInfo",), "Domain.guest_info"),
+    Operation(("virDomainQemuAgentCommand",), "Domain.agent_command"),
     Operation(("virDomainPMSuspendForDuration",), "Domain.pm_suspend"),
     Operation(("virDomainPMWakeup",), "Domain.pm_wakeup"),
     Operation(("virDomainSetThrottleGroup",), "Domain.set_throttle_group"),
@@ -76,11 +78,13 @@ OPERATIONS: Final = (
     # -- what does not ----------------------------------------------------------------------------
     Operation(
         (
-            "virDomainGetGuestVcpus", "virDomainSetGuestVcpus", "virDomainGetGuestInfo",
-            "virDomainAgentSetResponseTimeout", "virDomainAuthorizedSSHKeysGet",
-            "virDomainAuthorizedSSHKeysSet", "virDomainQemuAgentCommand",
+            "virDomainGetGuestVcpus", "virDomainSetGuestVcpus", "virDomainAuthorizedSSHKeysGet",
+            "virDomainAuthorizedSSHKeysSet",
         ),
         reason=_AGENT,
+    ),
+    Operation(
+        ("virDomainAgentSetResponseTimeout",), reason="each command says how long it waits"
     ),
     Operation(
         (
