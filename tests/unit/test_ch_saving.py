@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 from hvcore.errors import HvError
+from hvcore.errors import InvalidState
 from hvcore.errors import MonitorError
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
@@ -96,6 +97,20 @@ async def test_the_next_start_takes_a_managed_save(lab):
         assert (await domain.state())[1] is PausedReason.MIGRATION
         await domain.resume()
         assert not domain.has_managed_save
+        await domain.destroy()
+
+
+async def test_what_was_not_booted_has_no_state(lab):
+    lab.faults(features=["io_uring", "kvm", "guest_debug"])
+    async with await lab.host() as host:
+        domain = await host.define(lab.document())
+        await domain.start(paused=True)
+        for call in (domain.save(str(lab.folder / "saved")), domain.dump(str(lab.folder / "core"))):
+            with pytest.raises(InvalidState, match="was not booted so far"):
+                await call
+        assert (await domain.state())[1] is PausedReason.USER
+        assert not (lab.folder / "saved").exists()
+        await domain.resume()
         await domain.destroy()
 
 

@@ -12,11 +12,13 @@ from typing import Any
 from hvcore import events
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import InvalidState
 from hvcore.errors import Unsupported
 from hvcore.lifecycle import PausedReason
 from hvcore.lifecycle import RunningReason
 from hvcore.lifecycle import State
 from hvcore.state import make_directory
+from hvcore_ch import lifecycle
 from hvcore_ch.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -71,12 +73,14 @@ class Saving(Statistics):
     async def save(self, record: Record, fd: int) -> None:
         """Stop the CPUs and write a snapshot, through a directory of the domain.
 
+        :raises InvalidState: it was not booted so far.
         :raises DriverError: cloud-hypervisor or the file refuses.
         """
         from hvcore_ch import snapshot  # noqa: PLC0415 - only who saves needs it
 
         guest: Guest = record.runtime
         assert record.live is not None
+        await self._check_booted(record, guest)
         await self._stand_still(record, guest, PausedReason.SAVE)
         with self._passing(record, "save") as folder:
             await guest.vmm.call_long("vm.snapshot", {"destination_url": f"file://{folder}"})
@@ -122,6 +126,7 @@ class Saving(Statistics):
         """Write an ELF core file, through a directory of the domain.
 
         :raises Unsupported: the format is another, or the build has none.
+        :raises InvalidState: it was not booted so far.
         :raises DriverError: cloud-hypervisor or the file refuses.
         """
         from hvcore_ch import snapshot  # noqa: PLC0415 - as above
@@ -140,6 +145,7 @@ class Saving(Statistics):
                 "Cloud-Hypervisor doesn't support dumping a running guest",
                 kind=ErrorClass.OPERATION_UNSUPPORTED,
             )
+        await self._check_booted(record, guest)
         await self._stand_still(record, guest, PausedReason.DUMP)
         with self._passing(record, "dump") as folder:
             core = folder / "core"
@@ -152,6 +158,18 @@ class Saving(Statistics):
             await self.reset(record)
         if resume and record.state is State.PAUSED:
             await self._go_on(record, record.runtime, RunningReason.UNPAUSED)
+
+    @staticmethod
+    async def _check_booted(record: Record, guest: Guest) -> None:
+        """Refuse a guest that was started paused: it has no state so far.
+
+        :raises InvalidState: it is one.
+        """
+        if lifecycle.state_in(await guest.vmm.monitor.call("vm.info")) == lifecycle.CREATED:
+            raise InvalidState(
+                f"domain '{record.name}' was not booted so far, so that it has no state",
+                domain=record.name,
+            )
 
     async def _stand_still(self, record: Record, guest: Guest, reason: PausedReason) -> None:
         if record.state is State.RUNNING:
