@@ -46,6 +46,15 @@ class Handle:
         self._engine = engine
         self._record = record
 
+    def _need(self, op: Op) -> None:
+        """Refuse what the driver does not have, before anything else is looked at.
+
+        :raises UnsupportedOperation: it has not.
+        """
+        driver = self._engine.driver
+        if op not in driver.operations():
+            raise driver.unsupported(op, self._record)
+
     def _now(self) -> Record:
         """Return the domain as it is now.
 

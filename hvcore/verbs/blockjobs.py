@@ -88,6 +88,7 @@ class BlockJobHandle(Handle):
         """
         from hvcore import blockjobs  # noqa: PLC0415 - few programs need it, and so below
 
+        self._need(Op.BLOCK_PULL)
         driver, api = self._engine.driver, Op.BLOCK_PULL.api
         async with self._engine.change(self._record, api, live=True) as change:
             assert change.live is not None  # that is what was asked for
@@ -128,6 +129,7 @@ class BlockJobHandle(Handle):
         """
         from hvcore import blockjobs  # noqa: PLC0415
 
+        self._need(Op.BLOCK_COMMIT)
         driver, api = self._engine.driver, Op.BLOCK_COMMIT.api
         async with self._engine.change(self._record, api, live=True) as change:
             assert change.live is not None  # that is what was asked for
@@ -180,6 +182,7 @@ class BlockJobHandle(Handle):
 
         if granularity is not None and granularity & (granularity - 1):
             raise HvError("granularity must be power of 2", kind=ErrorClass.INVALID_ARG)
+        self._need(Op.BLOCK_COPY)
         driver, api = self._engine.driver, Op.BLOCK_COPY.api
         async with self._engine.change(self._record, api, live=True) as change:
             assert change.live is not None  # that is what was asked for
@@ -209,8 +212,7 @@ class BlockJobHandle(Handle):
         from hvcore.events import BlockJobStatus  # noqa: PLC0415
 
         engine, api = self._engine, Op.BLOCK_JOB_INFO.api
-        if Op.BLOCK_JOB_INFO not in engine.driver.operations():
-            raise engine.driver.unsupported(Op.BLOCK_JOB_INFO, self._record)
+        self._need(Op.BLOCK_JOB_INFO)
         async with engine.modify(self._record, api, Job.QUERY, active=True) as record:
             assert record.live is not None  # it runs
             found = blockjobs.disk_of(record.live.domain, disk)
@@ -235,6 +237,7 @@ class BlockJobHandle(Handle):
         """
         from hvcore import blockjobs  # noqa: PLC0415
 
+        self._need(Op.BLOCK_JOB_SPEED)
         engine, api = self._engine, Op.BLOCK_JOB_SPEED.api
         kind = Job.MODIFY_MIGRATION_SAFE
         async with engine.modify(self._record, api, kind, active=True) as record:
@@ -255,6 +258,7 @@ class BlockJobHandle(Handle):
         """
         from hvcore import blockjobs  # noqa: PLC0415
 
+        self._need(Op.BLOCK_JOB_ABORT)
         await blockjobs.abort(self._engine, self._record, disk, pivot=pivot, wait=wait)
 
     async def wait_for_block_job(self, disk: str) -> BlockJobStatus:

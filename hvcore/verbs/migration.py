@@ -183,8 +183,7 @@ class MigrationHandle(Handle):
         from hvcore import migration  # noqa: PLC0415 - as above
 
         engine, operation = self._engine, Op.ABORT_JOB.api
-        if Op.ABORT_JOB not in engine.driver.operations():
-            raise engine.driver.unsupported(Op.ABORT_JOB, self._record)
+        self._need(Op.ABORT_JOB)
         async with engine.modify(self._record, operation, Job.ABORT, active=True) as record:
             kind = migration.abortable(record)
             record.jobs.aborted = True

@@ -30,6 +30,7 @@ _OF_HOST: Final[dict[Op, Callable[[Host, str], Awaitable[Any]]]] = {
     Op.CAPABILITIES: lambda host, xml: host.capabilities(),  # noqa: ARG005
     Op.DOMAIN_CAPABILITIES: lambda host, xml: host.domain_capabilities(),  # noqa: ARG005
 }
+_COPY: Final = "<disk type='file'><source file='/hvcore-contract-copy'/></disk>"
 _OF_DOMAIN: Final[dict[Op, Callable[[Domain, str], Awaitable[Any]]]] = {
     Op.INFO: lambda domain, device: domain.info(),  # noqa: ARG005
     Op.CONSOLE: lambda domain, device: domain.console(),  # noqa: ARG005
@@ -45,6 +46,14 @@ _OF_DOMAIN: Final[dict[Op, Callable[[Domain, str], Awaitable[Any]]]] = {
     ),
     Op.PM_SUSPEND: lambda domain, device: domain.pm_suspend("mem"),  # noqa: ARG005
     Op.PM_WAKEUP: lambda domain, device: domain.pm_wakeup(),  # noqa: ARG005
+    Op.BLOCK_PULL: lambda domain, device: domain.block_pull("vda"),  # noqa: ARG005
+    Op.BLOCK_COMMIT: lambda domain, device: domain.block_commit("vda"),  # noqa: ARG005
+    Op.BLOCK_COPY: lambda domain, device: domain.block_copy("vda", _COPY),  # noqa: ARG005
+    Op.BLOCK_JOB_INFO: lambda domain, device: domain.block_job("vda"),  # noqa: ARG005
+    Op.BLOCK_JOB_SPEED: lambda domain, device: domain.set_block_job_speed("vda", 1),  # noqa: ARG005
+    Op.BLOCK_JOB_ABORT: lambda domain, device: domain.abort_block_job("vda"),  # noqa: ARG005
+    Op.SNAPSHOT_CREATE: lambda domain, device: domain.create_snapshot(metadata=False),  # noqa: ARG005
+    Op.AGENT_COMMAND: lambda domain, device: domain.hostname(),  # noqa: ARG005
     Op.JOB_INFO: lambda domain, device: domain.job_info(),  # noqa: ARG005
     Op.ABORT_JOB: lambda domain, device: domain.abort_job(),  # noqa: ARG005
     Op.SUSPEND: lambda domain, device: domain.suspend(),  # noqa: ARG005
