@@ -18,6 +18,7 @@ import attrs
 
 from hvcore.addresses.controllers import find_controller
 from hvcore.addresses.controllers import insert_controller
+from hvcore.addresses.controllers import unused_index
 from hvcore.addresses.drive import disk_index
 from hvcore.addresses.pci import format_address
 from hvcore.errors import ErrorClass
@@ -604,6 +605,15 @@ def add(domain: Domain, device: Any) -> None:
     if problem is not None:
         raise problem
     insert(domain, device)
+
+
+def number(domain: Domain, device: Any) -> None:
+    """Give a controller that a running domain is to get a number, where it has none.
+
+    Those of a definition are numbered with all others.
+    """
+    if family_of(domain, device).members == "controllers" and device.index is None:
+        device.index = unused_index(domain.devices.controllers, device.type)
 
 
 def insert(domain: Domain, device: Any) -> None:

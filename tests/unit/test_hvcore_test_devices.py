@@ -116,6 +116,12 @@ async def test_running_devices_have_names(domain):
     assert "00:00:01" not in await domain.xml()
 
 
+async def test_controllers_of_running_domains_are_numbered(domain):
+    for number in (0, 1):
+        await domain.attach_device("<controller type='virtio-serial'/>", live=True)
+        assert f"<controller type='virtio-serial' index='{number}'" in await domain.xml()
+
+
 async def test_a_drive_gets_another_medium(domain):
     cd = "<disk type='file' device='cdrom'>{}<target dev='hda' bus='ide'/></disk>"
     await domain.update_device(cd.format("<source file='/new.iso'/>"), live=True, config=True)

@@ -141,6 +141,7 @@ class Attaching:
         check_attach(self.live, family, self.device)
         before = list(self.live.devices.controllers)
         hubs = len(self.live.devices.hubs)
+        hotplug.number(self.live, self.device)
         hotplug.insert(self.live, self.device)
         self._place(family)
         controllers = [

@@ -318,9 +318,11 @@ class RealHost:
         number = adapter.removeprefix("scsi_host")
         folder = Path(f"/sys/bus/scsi/devices/{number}:{bus}:{target}:{unit}/scsi_generic")
         try:
-            return next(folder.iterdir()).name
-        except (OSError, StopIteration):
-            raise HvError(f"No such directory: {folder}", kind=ErrorClass.SYSTEM) from None
+            return min(folder.iterdir()).name
+        except OSError as error:
+            raise failed(f"cannot open directory '{folder}'", error) from error
+        except ValueError:
+            raise HvError(f"no generic device in '{folder}'", kind=ErrorClass.SYSTEM) from None
 
     def render_node(self) -> str:
         return rendernode.first()

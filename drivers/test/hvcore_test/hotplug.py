@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _COLD: Final = frozenset({"sounds", "iommus"})
 """Families that no hypervisor can plug, though their definition can be changed."""
 _PLUGGED_BUSES: Final = frozenset({"usb", "virtio", "scsi"})
+_CONTROLLERS: Final = frozenset({"scsi", "virtio-serial"})
 _REMOVABLE: Final = frozenset({"cdrom", "floppy"})
 
 
@@ -63,8 +64,9 @@ def attach(domain: Domain, device: Any) -> None:
     _check(family, "attach")
     if family.members == "disks":
         _check_disk(domain, device)
-    elif family.members == "controllers" and device.type != "scsi":
+    elif family.members == "controllers" and device.type not in _CONTROLLERS:
         raise _refusal(f"'{device.type}' controller cannot be hot plugged.")
+    hotplug.number(domain, device)
     hotplug.add(domain, device)
     aliases.assign(domain)
 
