@@ -31,6 +31,8 @@ from hvcore.rules import chain
 from hvcore.rules.chain import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hvcore.driver import Driver
     from hvcore.driver import Record
     from hvcore.engine import Engine
@@ -289,15 +291,32 @@ def show_mirror(disk: Disk, job: BlockJob, image: Image | None) -> None:
 # -- what becomes of them --------------------------------------------------------------------------
 
 
-async def wait(record: Record, disk: str) -> BlockJobStatus:
-    """Wait until the job of a disk is ready or over.
+@contextlib.contextmanager
+def starting(record: Record, job: BlockJob) -> Iterator[None]:
+    """Let a disk have a job, unless that cannot be started."""
+    record.blockjobs[job.disk] = job
+    try:
+        yield
+    except BaseException:
+        record.blockjobs.pop(job.disk, None)
+        raise
+    record.blockjobs_ended.pop(job.disk, None)
 
+
+async def wait(record: Record, disk: Disk) -> BlockJobStatus:
+    """Wait until the job of a disk is ready or over; of one that has ended, return how.
+
+    :raises HvError: it has none, and had none since the domain was started.
     :raises DomainGone: the domain stopped before.
     """
-    job = record.blockjobs[disk]
+    target = disk.target or ""
+    ended = record.blockjobs_ended.get(target)
+    if ended is not None and target not in record.blockjobs:
+        return ended
+    job = job_of(record, disk)
     while job.status is None:
         await job.changed()
-        if record.blockjobs.get(disk) is not job and job.status is None:
+        if record.blockjobs.get(target) is not job and job.status is None:
             raise DomainGone("domain is not running", domain=record.name)
     return job.status
 
@@ -351,6 +370,7 @@ async def note(
             else:
                 mirror, disk.mirror = disk.mirror, None
                 del record.blockjobs[job.disk]
+                record.blockjobs_ended[job.disk] = status
                 if status is BlockJobStatus.COMPLETED:
                     _conclude(disk, job, mirror)
                     _follow(engine, record, job, before, disk)

@@ -107,6 +107,7 @@ class Record:
     :ivar live_text: ``live`` as a document with secrets, and of which definition it is: statuses
         are written often, and definitions change seldom.
     :ivar blockjobs: jobs that work on the images of its disks, by target.
+    :ivar blockjobs_ended: how the last job of a disk ended, by target, until it has another one.
     :ivar destroying: somebody is destroying it: nobody else is to announce its end.
     """
 
@@ -114,6 +115,7 @@ class Record:
         "autostart",
         "autostart_once",
         "blockjobs",
+        "blockjobs_ended",
         "data",
         "destroying",
         "gone",
@@ -143,6 +145,7 @@ class Record:
         self.runtime: Any = None
         self.data: dict[str, Any] = {}
         self.blockjobs: dict[str, BlockJob] = {}
+        self.blockjobs_ended: dict[str, BlockJobStatus] = {}
         self.destroying = False
         self.gone = False
         self.jobs = JobSlots(name)

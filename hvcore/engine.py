@@ -27,6 +27,7 @@ from hvcore.errors import ConfigError
 from hvcore.errors import DomainExists
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import InvalidFlags
 from hvcore.errors import InvalidState
 from hvcore.errors import NoSuchDomain
 from hvcore.errors import StateLocked
@@ -720,11 +721,7 @@ class Engine(Reporting):
         :raises HvError: both were asked for.
         """
         if live and config:
-            raise HvError(
-                "flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' in "
-                "virDomainObjGetOneDef are mutually exclusive",
-                kind=ErrorClass.INVALID_ARG,
-            )
+            raise InvalidFlags.exclusive("VIR_DOMAIN_AFFECT_LIVE", "VIR_DOMAIN_AFFECT_CONFIG")
         record = self.refresh(record)
         running, _ = affected(record, live=live, config=config)
         if running and record.live is not None:

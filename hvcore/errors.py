@@ -23,7 +23,8 @@
     |   +-- MonitorLost      the connection ended
     |   +-- AgentRefused     the agent in the guest refused a command
     +-- PluginError
-        +-- PluginConflict, PluginLoadError
+    |   +-- PluginConflict, PluginLoadError
+    +-- InvalidFlags         what is asked for makes no sense together
 
 Each class knows the libvirt error number that a client of libvirt would have seen, and
 ``str(error)`` begins with libvirt's own words. Errors carry data and survive pickling.
@@ -433,3 +434,23 @@ class PluginLoadError(PluginError):
     """A plugin could not be imported or registered."""
 
     code = "HV502"
+
+
+class InvalidFlags(HvError):
+    """What is asked for makes no sense together; libvirt says so without the name of a class."""
+
+    code = "HV600"
+    kind = ErrorClass.INVALID_ARG
+
+    def __str__(self) -> str:
+        return self.message
+
+    @classmethod
+    def exclusive(cls, one: str, other: str) -> InvalidFlags:
+        """Return what libvirt says of two flags that exclude each other."""
+        return cls(f"Flags '{one}' and '{other}' are mutually exclusive")
+
+    @classmethod
+    def required(cls, other: str, flag: str) -> InvalidFlags:
+        """Return what libvirt says of a flag that makes no sense without another."""
+        return cls(f"Flag '{other}' is required by flag '{flag}'")

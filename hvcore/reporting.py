@@ -194,6 +194,7 @@ class Reporting(abc.ABC):
         record.data = {}
         record.reason = reason
         jobs, record.blockjobs = record.blockjobs, {}
+        record.blockjobs_ended = {}
         for job in jobs.values():
             job.tell()
         if self.directory is not None:

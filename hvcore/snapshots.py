@@ -18,6 +18,7 @@ from hvcore import agent
 from hvcore import events
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import InvalidFlags
 from hvcore.errors import InvalidState
 from hvcore.events import StartedDetail
 from hvcore.events import SuspendedDetail
@@ -67,6 +68,7 @@ class Request:
     metadata: bool = True
     redefine: bool = False
     current: bool = False
+    strict: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +186,7 @@ async def create(engine: Engine, known: Record, xml: str | bytes, request: Reque
     if request.halt and record.persistent is None:
         raise InvalidState("cannot halt after transient domain snapshot", domain=record.name)
     offline = request.disk_only or not record.active
-    snapshot = engine.snapshots.read(xml)
+    snapshot = engine.snapshots.read(xml, strict=request.strict)
     rules.check_document(snapshot, redefine=request.redefine, offline=offline)
     if not request.redefine:
         snapshot.creation_time = int(time.time())
@@ -213,25 +215,19 @@ def _check_flags(request: Request) -> None:
     """
     prefix = "VIR_DOMAIN_SNAPSHOT_CREATE"
     for wanted, needs, given in (
-        ("QUIESCE", "DISK_ONLY", request.quiesce and not request.disk_only),
         ("CURRENT", "REDEFINE", request.current and not request.redefine),
+        ("QUIESCE", "DISK_ONLY", request.quiesce and not request.disk_only),
     ):
         if given:
-            raise HvError(
-                f"Flag '{prefix}_{needs}' is required by flag '{prefix}_{wanted}'",
-                kind=ErrorClass.INVALID_ARG,
-            )
-    for other, given in (
-        ("NO_METADATA", not request.metadata),
-        ("HALT", request.halt),
-        ("LIVE", request.live),
+            raise InvalidFlags.required(f"{prefix}_{needs}", f"{prefix}_{wanted}")
+    # libvirt's drivers look at the last one, in the same words.
+    for one, other, given in (
+        ("REDEFINE", "NO_METADATA", request.redefine and not request.metadata),
+        ("REDEFINE", "HALT", request.redefine and request.halt),
+        ("LIVE", "REDEFINE", request.redefine and request.live),
     ):
-        if request.redefine and given:
-            raise HvError(
-                f"flags '{prefix}_REDEFINE' and '{prefix}_{other}' in virDomainSnapshotCreateXML "
-                "are mutually exclusive",
-                kind=ErrorClass.INVALID_ARG,
-            )
+        if given:
+            raise InvalidFlags.exclusive(f"{prefix}_{one}", f"{prefix}_{other}")
 
 
 def _redefine(engine: Engine, record: Record, snapshot: Snapshot, *, current: bool) -> None:
@@ -352,11 +348,8 @@ async def revert(
     """Return to a snapshot; see :meth:`hvcore.domain.Domain.revert_to_snapshot`."""
     operation = Op.SNAPSHOT_REVERT.api
     if running and paused:
-        raise HvError(
-            "flags 'VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING' and 'VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED' "
-            f"in {operation} are mutually exclusive",
-            kind=ErrorClass.INVALID_ARG,
-        )
+        prefix = "VIR_DOMAIN_SNAPSHOT_REVERT"
+        raise InvalidFlags.exclusive(f"{prefix}_RUNNING", f"{prefix}_PAUSED")
     await engine.own()
     record = engine.refresh(known)
     snapshot = _found(engine, record, name)
@@ -459,11 +452,8 @@ async def delete(
     """Forget a snapshot; see :meth:`hvcore.domain.Domain.delete_snapshot`."""
     operation = Op.SNAPSHOT_DELETE.api
     if children and children_only:
-        raise HvError(
-            "flags 'VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN' and "
-            f"'VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY' in {operation} are mutually exclusive",
-            kind=ErrorClass.INVALID_ARG,
-        )
+        prefix = "VIR_DOMAIN_SNAPSHOT_DELETE"
+        raise InvalidFlags.exclusive(f"{prefix}_CHILDREN", f"{prefix}_CHILDREN_ONLY")
     async with engine.modify(known, operation) as record:
         snapshot = _found(engine, record, name)
         store, uuid = engine.snapshots, record.uuid

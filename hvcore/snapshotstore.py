@@ -101,9 +101,10 @@ class SnapshotStore:
         ctx = FormatContext(inactive=True, secure=secure)
         return self._registry.binding.format(snapshot, ctx)
 
-    def read(self, xml: str | bytes) -> Snapshot:
+    def read(self, xml: str | bytes, *, strict: bool = False) -> Snapshot:
         """Return the snapshot of a document, as it stands.
 
+        :param strict: refuse elements and attributes that nothing claims.
         :raises ConfigError: it is refused.
         """
         from hvcore.errors import ValidationFailed  # noqa: PLC0415 - only for documents
@@ -116,7 +117,7 @@ class SnapshotStore:
             # Old ones only name the domain.
             if element.get("type") is None:
                 root.remove(element)
-        ctx = ParseContext()
+        ctx = ParseContext(strict=strict)
         found: Snapshot = self._registry.binding.parse(Snapshot, root, ctx)
         if ctx.issues:
             raise ValidationFailed(ctx.issues)

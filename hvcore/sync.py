@@ -719,7 +719,9 @@ class Domain:
     def wait_for_block_job(self, disk: str) -> BlockJobStatus:
         """Wait until the job of a disk is ready or over, and return which.
 
-        :raises HvError: it has none.
+        Who asks too late is told how the last one ended.
+
+        :raises HvError: the disk has none, and had none since the domain was started.
         :raises DomainGone: the domain stopped before.
         """
         return run(self._async.wait_for_block_job(disk))
@@ -1039,6 +1041,7 @@ class Domain:
         metadata: bool = True,
         redefine: bool = False,
         current: bool = False,
+        strict: bool = False,
     ) -> SnapshotInfo:
         """Take a snapshot, and return what it is.
 
@@ -1052,6 +1055,7 @@ class Domain:
         :param metadata: remember it; it is for others to know of otherwise.
         :param redefine: only remember what was taken by others, or change what is known.
         :param current: with ``redefine``: it is the current one.
+        :param strict: refuse elements and attributes that nothing claims.
         :raises ConfigError: the document is refused.
         :raises HvError: that cannot be.
         """
@@ -1066,6 +1070,7 @@ class Domain:
                 metadata=metadata,
                 redefine=redefine,
                 current=current,
+                strict=strict,
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Final
@@ -10,6 +11,9 @@ import click
 
 from hvcore.cli.session import domain_argument
 from hvcore.cli.session import read_document
+from hvcore.cli.words import Number
+from hvcore.cli.words import Positional
+from hvcore.cli.words import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -21,8 +25,33 @@ if TYPE_CHECKING:
     from hvcore.events import BlockJobStatus
     from hvcore.host import Host
 
+_SCALED: Final = re.compile(r"(?P<digits>[0-9]{1,20})(?P<unit>[a-zA-Z]*)")
+
 _LOOK: Final = 0.5
 """Seconds between two looks at how far a job is."""
+
+
+class Bandwidth(click.ParamType[tuple[int, bool]]):
+    """A number, and whether it is of bytes because it has a unit."""
+
+    name = "NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, bool]:
+        """Return the number."""
+        from hvcore.xml.codecs import unit_factor  # noqa: PLC0415 - only for verbs with a size
+
+        del param
+        number = _SCALED.fullmatch(str(value))
+        try:
+            if number is not None:
+                unit = number["unit"]
+                return int(number["digits"]) * (unit_factor(unit) if unit else 1), bool(unit)
+        except ValueError:
+            pass  # said below
+        text = f"Scaled numeric value '{value}' for <--bandwidth> option is malformed"
+        raise click.UsageError(f"{text} or out of range", ctx)
 
 
 def _common(command: Any) -> Any:
@@ -32,19 +61,27 @@ def _common(command: Any) -> Any:
         ("--wait", "wait until it is over, or ready"),
     ):
         command = click.option(option, is_flag=True, help=text)(command)
-    for option, kind, text in (
-        ("--timeout", int, "with --wait, end it after so many seconds"),
-        ("--bandwidth", int, "MiB per second at most"),
-    ):
-        command = click.option(option, type=kind, help=text)(command)
     text = "the bandwidth is in bytes"
     return click.option("--bytes", "in_bytes", is_flag=True, help=text)(command)
 
 
+_bandwidth_option = click.option(
+    "--bandwidth", cls=Positional, type=Bandwidth(), help="MiB per second at most"
+)
+_timeout_option = click.option(
+    "--timeout",
+    cls=Positional,
+    type=Timeout(),
+    help="with --wait, end it after so many seconds",
+)
+
+
 def _bandwidth(options: dict[str, Any]) -> int:
     """Return bytes per second."""
-    given: int = options["bandwidth"] or 0
-    return given if options["in_bytes"] else given << 20
+    number, scaled = options["bandwidth"] or (0, False)
+    if options["in_bytes"]:
+        return number
+    return (number >> 20 if scaled else number) << 20
 
 
 async def _wait(found: Domain, path: str, title: str, options: dict[str, Any]) -> BlockJobStatus:
@@ -106,7 +143,9 @@ def _run(
 @click.command()
 @domain_argument
 @click.argument("path")
-@click.option("--base", metavar="IMAGE", help="image that stays")
+@_bandwidth_option
+@click.option("--base", cls=Positional, metavar="IMAGE", help="image that stays")
+@_timeout_option
 @_common
 @click.pass_obj
 def blockpull(session: Session, /, domain: str, path: str, **options: Any) -> None:
@@ -135,8 +174,15 @@ def _said(what: str, status: BlockJobStatus, done: str) -> tuple[str, bool]:
 @click.command()
 @domain_argument
 @click.argument("path")
-@click.option("--base", metavar="IMAGE", help="image to commit into; the last unless given")
-@click.option("--top", metavar="IMAGE", help="first image to be committed")
+@_bandwidth_option
+@click.option(
+    "--base",
+    cls=Positional,
+    metavar="IMAGE",
+    help="image to commit into; the last unless given",
+)
+@click.option("--top", cls=Positional, metavar="IMAGE", help="first image to be committed")
+@_timeout_option
 @click.option("--shallow", is_flag=True, help="commit into the image directly below")
 @click.option("--active", is_flag=True, help="commit the image that the guest writes to")
 @click.option("--delete", is_flag=True, help="remove the images that were committed")
@@ -182,34 +228,38 @@ def blockcommit(session: Session, /, domain: str, path: str, **options: Any) -> 
 @click.command()
 @domain_argument
 @click.argument("path")
-@click.argument("dest", required=False)
-@click.option("--xml", metavar="FILE", help="document of the copy", type=click.Path())
-@click.option("--format", "format_", metavar="FORMAT", help="format of the copy")
+@click.option("--dest", cls=Positional, metavar="PATH", help="where the copy is to be")
+@_bandwidth_option
+@_timeout_option
+@click.option(
+    "--xml", cls=Positional, metavar="FILE", help="document of the copy", type=click.Path()
+)
+@click.option("--format", "format_", cls=Positional, metavar="FORMAT", help="format of the copy")
+@click.option(
+    "--granularity", cls=Positional, type=Number(), help="bytes copied at once, a power of 2"
+)
+@click.option("--buf-size", cls=Positional, type=Number(wide=True), help="bytes on the way at most")
 @click.option("--blockdev", is_flag=True, help="the copy is a block device")
 @click.option("--shallow", is_flag=True, help="copy the first image alone")
 @click.option("--reuse-external", is_flag=True, help="the copy is there already")
 @click.option("--transient-job", is_flag=True, help="the job may be lost when the domain stops")
 @click.option("--synchronous-writes", is_flag=True, help="write to the copy as the guest writes")
-@click.option("--granularity", type=int, help="bytes copied at once, a power of 2")
-@click.option("--buf-size", type=int, help="bytes on the way at most")
 @click.option("--pivot", is_flag=True, help="--wait, then go on with the copy")
 @click.option("--finish", is_flag=True, help="--wait, then go on as before")
 @click.option("--print-xml", is_flag=True, help="show the document of the copy, and do nothing")
 @_common
 @click.pass_obj
-def blockcopy(
-    session: Session, /, domain: str, path: str, dest: str | None, **options: Any
-) -> None:
+def blockcopy(session: Session, /, domain: str, path: str, **options: Any) -> None:
     """Copy a disk elsewhere."""
+    dest = options["dest"]
     pivot, finish = options["pivot"], options["finish"]
-    _check_copy(session, dest, options)
+    _check_copy(session, options)
     waits = options["wait"] or pivot or finish or options["timeout"]
     if options["verbose"] and not waits:
         session.refuse("--verbose requires at least one of --timeout, --wait, --pivot, or --finish")
     if options["xml"] is not None:
         document = read_document(options["xml"], session)
     else:
-        assert dest is not None  # one of both is given
         document = _document(dest, options["format_"], blockdev=options["blockdev"]).encode()
     if options["print_xml"]:
         click.echo(document.decode())
@@ -240,25 +290,25 @@ def blockcopy(
     _run(session, domain, work)
 
 
-def _check_copy(session: Session, dest: str | None, options: dict[str, Any]) -> None:
+def _check_copy(session: Session, options: dict[str, Any]) -> None:
     """Refuse what excludes each other."""
-    given = {"dest": dest, **{name: options[name] for name in ("blockdev", "pivot")}}
+    given = {name: options[name] for name in ("dest", "blockdev", "pivot")}
     given["format"] = options["format_"]
     for first, second in (("dest", "xml"), ("format", "xml"), ("blockdev", "xml")):
         if given[first] and options[second]:
             session.refuse(f"Options --{first} and --{second} are mutually exclusive")
     if given["pivot"] and options["finish"]:
         session.refuse("Options --pivot and --finish are mutually exclusive")
-    if not dest and not options["xml"]:
+    if not given["dest"] and not options["xml"]:
         session.refuse("need either --dest or --xml")
 
 
 def _document(dest: str, format_: str | None, *, blockdev: bool) -> str:
-    from xml.sax.saxutils import quoteattr  # noqa: PLC0415 - only here
+    from hvcore.xml.codecs import escape  # noqa: PLC0415 - only here
 
     kind, attribute = ("block", "dev") if blockdev else ("file", "file")
-    driver = "" if format_ is None else f"  <driver type={quoteattr(format_)}/>\n"
-    return f"<disk type='{kind}'>\n  <source {attribute}={quoteattr(dest)}/>\n{driver}</disk>\n"
+    driver = "" if format_ is None else f"  <driver type='{escape(format_)}'/>\n"
+    return f"<disk type='{kind}'>\n  <source {attribute}='{escape(dest)}'/>\n{driver}</disk>\n"
 
 
 @click.command()
@@ -270,7 +320,7 @@ def _document(dest: str, format_: str | None, *, blockdev: bool) -> str:
 @click.option("--info", is_flag=True, help="show the job, as without any option")
 @click.option("--raw", is_flag=True, help="show its numbers")
 @click.option("--bytes", "in_bytes", is_flag=True, help="the bandwidth is in bytes")
-@click.option("--bandwidth", type=int, help="MiB per second at most")
+@_bandwidth_option
 @click.pass_obj
 def blockjob(session: Session, /, domain: str, path: str, **options: Any) -> None:
     """Show, limit or end the job of a disk."""
@@ -280,6 +330,10 @@ def blockjob(session: Session, /, domain: str, path: str, **options: Any) -> Non
             if {first, second} <= asked:
                 other = second.rstrip("_")
                 session.refuse(f"Options --{first} and --{other} are mutually exclusive")
+    for second in ("abort", "pivot", "async_"):
+        if {"in_bytes", second} <= asked:
+            other = second.rstrip("_")
+            session.refuse(f"Options --bytes and --{other} are mutually exclusive")
 
     async def work(host: Host, found: Domain) -> BlockJobInfo | None:
         del host

@@ -151,7 +151,7 @@ class _Verbs(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if command is None or isinstance(command, click.Group):
             return name, command, rest
-        return name, command, arranged(command, rest)
+        return name, command, arranged(command, rest, whole=not ctx.resilient_parsing)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs from the table, without importing them."""

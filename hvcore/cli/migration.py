@@ -43,6 +43,10 @@ def migrate(session: Session, /, domain: str, desturi: str, **options: Any) -> N
     """Move a guest to the host behind another URI."""
     from hvcore.host import connect  # noqa: PLC0415 - only who migrates opens two hosts
 
+    if options["live"] and options["offline"]:
+        session.refuse("Options --live and --offline are mutually exclusive")
+    if options["persistent_xml"] and not options["persistent"]:
+        session.refuse("Option --persistent is required by option --persistent-xml")
     documents = {
         name: None if options[name] is None else read_document(options[name], session)
         for name in ("xml", "persistent_xml")

@@ -98,7 +98,7 @@ def blockresize(session: Session, /, domain: str, path: str, size: int) -> None:
         del host
         await found.resize_disk(path, size)
 
-    session.on(domain, work)
+    session.on(domain, work, failing=f"Failed to resize block device '{path}'")
     session.done(f"Block device '{path}' is resized")
 
 

@@ -79,16 +79,19 @@ class Session:
         """Do ``work`` on the domain that ``key`` names; parameters as for :meth:`run`."""
 
         async def found(host: Host) -> _T:
-            try:
-                domain = await host.lookup(key)
-            except HvError as error:
-                failed = f"failed to get domain '{key}'"
-                if isinstance(error, NoSuchDomain) and not self.as_json:
-                    self.refuse(failed)  # virsh says no more than that
-                self.fail(error, failing=failed)
-            return await work(host, domain)
+            return await work(host, await self.lookup(host, key))
 
         return self.run(found, failing=failing, source=source)
+
+    async def lookup(self, host: Host, key: str) -> Domain:
+        """Return the domain that ``key`` names; end the program with 1 when there is none."""
+        try:
+            return await host.lookup(key)
+        except HvError as error:
+            failed = f"failed to get domain '{key}'"
+            if isinstance(error, NoSuchDomain) and not self.as_json:
+                self.refuse(failed)  # virsh says no more than that
+            self.fail(error, failing=failed)
 
     # -- printing ----------------------------------------------------------------------------------
 

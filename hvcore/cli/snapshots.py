@@ -10,7 +10,7 @@ import click
 
 from hvcore.cli.session import domain_argument
 from hvcore.cli.session import read_document
-from hvcore.errors import ErrorClass
+from hvcore.cli.words import Positional
 from hvcore.errors import HvError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def _taking(command: Any) -> Any:
         ("--disk-only", "leave the memory out"),
         ("--halt", "end the domain afterwards"),
         ("--no-metadata", "do not remember it"),
+        ("--live", "let the guest run while its memory is written"),
+        ("--validate", "refuse elements and attributes nothing knows"),
     ):
         command = click.option(option, is_flag=True, help=text)(command)
     return command
@@ -43,6 +45,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
         "quiesce": options["quiesce"],
         "halt": options["halt"],
         "metadata": not options["no_metadata"],
+        "live": options["live"],
+        "strict": options["validate"],
     }
 
 
@@ -51,7 +55,6 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
 @click.argument("xmlfile", required=False, type=click.Path())
 @click.option("--redefine", is_flag=True, help="remember what was taken by others")
 @click.option("--current", is_flag=True, help="with --redefine, it is the current one")
-@click.option("--validate", is_flag=True, help="accepted for scripts written for virsh")
 @_taking
 @click.pass_obj
 def snapshot_create(session: Session, /, domain: str, xmlfile: str | None, **options: Any) -> None:
@@ -73,97 +76,92 @@ def snapshot_create(session: Session, /, domain: str, xmlfile: str | None, **opt
 
 @click.command()
 @domain_argument
-@click.argument("name", required=False)
-@click.argument("description", required=False)
-@click.argument(
-    "diskspec",
-    nargs=-1,
-    metavar="[DISK[,snapshot=TYPE][,driver=TYPE][,stype=TYPE][,file=NAME]]...",
-)
+@click.option("--name", cls=Positional, metavar="NAME", help="of the snapshot")
+@click.option("--description", cls=Positional, metavar="TEXT", help="what it is for")
 @click.option("--print-xml", is_flag=True, help="show the document, and do nothing")
-@click.option("--live", is_flag=True, help="let the guest run while its memory is written")
 @click.option("--memspec", metavar="[file=]NAME[,snapshot=TYPE]", help="where its memory goes")
+@click.option(
+    "--diskspec",
+    cls=Positional,
+    multiple=True,
+    metavar="DISK[,snapshot=TYPE][,driver=TYPE][,stype=TYPE][,file=NAME]",
+    help="what is done with a disk",
+)
 @_taking
 @click.pass_obj
-def snapshot_create_as(
-    session: Session,
-    /,
-    domain: str,
-    name: str | None,
-    description: str | None,
-    diskspec: tuple[str, ...],
-    **options: Any,
-) -> None:
+def snapshot_create_as(session: Session, /, domain: str, **options: Any) -> None:
     """Take a snapshot as options say."""
-    document = _document(session, name or None, description or None, options["memspec"], diskspec)
-    if options["print_xml"]:
-        click.echo(document)
-        return
 
-    async def work(host: Host, found: Domain) -> str:
+    async def work(host: Host, found: Domain) -> str | None:
         del host
-        live = options["live"]
-        return (await found.create_snapshot(document, live=live, **_flags(options))).name
+        for name in ("name", "description", "memspec"):
+            if options[name] == "":
+                session.refuse(f"Failed to get option '{name}': Option argument is empty")
+        document = _document(session, options)
+        if options["print_xml"]:
+            click.echo(document)
+            return None
+        return (await found.create_snapshot(document, **_flags(options))).name
 
     made = session.on(domain, work)
-    session.done(f"Domain snapshot {made} created", name=made)
+    if made is not None:
+        session.done(f"Domain snapshot {made} created", name=made)
 
 
-def _document(
-    session: Session,
-    name: str | None,
-    description: str | None,
-    memspec: str | None,
-    diskspecs: tuple[str, ...],
-) -> str:
+def _document(session: Session, options: dict[str, Any]) -> str:
     """Return the document that virsh would make of its options."""
-    from xml.sax.saxutils import escape  # noqa: PLC0415 - only here
+    from hvcore.xml.codecs import escape  # noqa: PLC0415 - only here
 
     lines = ["<domainsnapshot>"]
-    if name is not None:
-        lines.append(f"  <name>{escape(name)}</name>")
-    if description is not None:
-        lines.append(f"  <description>{escape(description)}</description>")
-    if memspec is not None:
-        fields = _fields(session, memspec, {"file", "snapshot"}, "memspec", first="file")
-        order = {"snapshot": fields.get("snapshot"), "file": fields.get("file")}
-        lines.append(f"  <memory{_attributes(order)}/>")
-    if diskspecs:
+    lines += [
+        f"  <{name}>{escape(options[name])}</{name}>"
+        for name in ("name", "description")
+        if options[name] is not None
+    ]
+    memory = options["memspec"]
+    if memory is not None:
+        fields = _fields(session, _parts(memory), ("snapshot", "file"), "memspec", memory)
+        lines.append(f"  <memory{_attributes(fields)}/>")
+    if options["diskspec"]:
         lines.append("  <disks>")
-        for spec in diskspecs:
+        for spec in options["diskspec"]:
             lines += _disk(session, spec)
         lines.append("  </disks>")
     return "\n".join([*lines, "</domainsnapshot>\n"])
 
 
+def _parts(spec: str) -> list[str]:
+    """Return the parts of a list; two commas in a row are one of a value."""
+    return [part.replace("\0", ",") for part in spec.replace(",,", "\0").split(",")]
+
+
 def _fields(
-    session: Session, spec: str, known: set[str], what: str, *, first: str
-) -> dict[str, str]:
-    """Return the fields of a list; two commas in a row are one of a value."""
-    parts = spec.replace(",,", "\0").split(",")
-    found: dict[str, str] = {}
-    for number, part in enumerate(parts):
-        key, is_field, value = part.replace("\0", ",").partition("=")
-        if number == 0 and not (is_field and key == first):
-            found[first] = part.replace("\0", ",")
-        elif is_field and key in known and key not in found:
+    session: Session, parts: list[str], known: tuple[str, ...], what: str, spec: str
+) -> dict[str, str | None]:
+    """Return what parts say of ``known``, in that order; an absolute path needs no name."""
+    found: dict[str, str | None] = dict.fromkeys(known)
+    for part in parts:
+        key, is_field, value = part.partition("=")
+        if is_field and key in found and found[key] is None:
             found[key] = value
+        elif what == "memspec" and part.startswith("/") and found["file"] is None:
+            found["file"] = part
         else:
             session.refuse(f"unable to parse {what}: {spec}")
     return found
 
 
 def _disk(session: Session, spec: str) -> list[str]:
-    known = {"snapshot", "driver", "file", "stype"}
-    fields = _fields(session, spec, known, "diskspec", first="name")
-    kind = fields.get("stype")
+    name, *parts = _parts(spec)
+    fields = _fields(session, parts, ("snapshot", "driver", "stype", "file"), "diskspec", spec)
+    kind = fields["stype"]
     if kind not in (None, "file", "block"):
-        session.refuse(f"Unknown storage type: '{kind}'")
-    head = {"name": fields["name"], "snapshot": fields.get("snapshot"), "type": kind}
+        session.refuse(f"Unknown storage type: '{kind}'\nerror: unable to parse diskspec: {spec}")
+    head = {"name": name, "snapshot": fields["snapshot"], "type": kind}
     inner = []
-    if "driver" in fields:
+    if fields["driver"] is not None:
         inner.append(f"      <driver{_attributes({'type': fields['driver']})}/>")
-    if "file" in fields:
+    if fields["file"] is not None:
         where = "dev" if kind == "block" else "file"
         inner.append(f"      <source{_attributes({where: fields['file']})}/>")
     if not inner:
@@ -172,11 +170,10 @@ def _disk(session: Session, spec: str) -> list[str]:
 
 
 def _attributes(values: dict[str, str | None]) -> str:
-    from xml.sax.saxutils import escape  # noqa: PLC0415 - only here
+    from hvcore.xml.codecs import escape  # noqa: PLC0415 - only here
 
-    quotes = {"'": "&apos;"}
     return "".join(
-        f" {name}='{escape(value, quotes)}'" for name, value in values.items() if value is not None
+        f" {name}='{escape(value)}'" for name, value in values.items() if value is not None
     )
 
 
@@ -191,12 +188,25 @@ _LIST_FLAGS: Final = (
     ("inactive", "only those taken while the domain did not run"),
     ("active", "only those taken while it ran"),
     ("disk-only", "only those without memory"),
+    ("metadata", "only those that are remembered, as all are"),
+    ("no-metadata", "only those that are not remembered"),
     ("internal", "only those inside the images"),
     ("external", "only those outside of them"),
     ("tree", "show who is whose child"),
     ("descendants", "with --from, also children of children"),
     ("name", "show names alone"),
     ("topological", "parents before their children"),
+)
+
+
+_NOT_IN_TREES: Final = (
+    "leaves",
+    "no-leaves",
+    "inactive",
+    "active",
+    "disk-only",
+    "internal",
+    "external",
 )
 
 
@@ -207,8 +217,9 @@ _FILTERS: Final[tuple[dict[str, Callable[[SnapshotInfo], bool]], ...]] = (
         "disk_only": lambda info: info.state == "disk-snapshot",
     },
     {"internal": lambda info: not info.external, "external": lambda info: info.external},
+    {"roots": lambda info: info.parent is None},
+    {"metadata": lambda _: True, "no_metadata": lambda _: False},
     {
-        "roots": lambda info: info.parent is None,
         "leaves": lambda info: not info.children,
         "no_leaves": lambda info: info.children > 0,
     },
@@ -224,7 +235,7 @@ def _listing(command: Any) -> Any:
 
 @click.command()
 @domain_argument
-@click.option("--from", "from_", metavar="NAME", help="only children of this one")
+@click.option("--from", "from_", cls=Positional, metavar="NAME", help="only children of this one")
 @click.option("--current", is_flag=True, help="only children of the current one")
 @_listing
 @click.pass_obj
@@ -242,10 +253,17 @@ def snapshot_list(session: Session, /, domain: str, **options: Any) -> None:
         if options[first] and options[second]:
             other = second.rstrip("_")
             session.refuse(f"Options --{first} and --{other} are mutually exclusive")
+    for name in _NOT_IN_TREES:
+        if options["tree"] and options[name.replace("-", "_")]:
+            session.refuse(f"--{name} and --tree are mutually exclusive")
+    if options["descendants"] and not (options["from_"] or options["current"]):
+        session.refuse("--descendants requires either --from or --current")
 
     async def work(host: Host, found: Domain) -> tuple[list[SnapshotInfo], str | None]:
         del host
         start = options["from_"]
+        if start is not None and options["current"]:
+            session.refuse("--from and --current are mutually exclusive")
         if options["current"]:
             start = (await found.snapshot()).name
         elif start is not None:
@@ -259,11 +277,11 @@ def snapshot_list(session: Session, /, domain: str, **options: Any) -> None:
 
         session.value([attrs.asdict(info) for info in shown], "")
     elif options["tree"]:
-        click.echo("\n".join(_tree(infos, start)))
+        click.echo("\n".join(_tree([info for info in infos if info.name == start] + shown, start)))
     elif options["name"]:
-        parents = options["parent"]
         for info in shown:
-            click.echo(f"{info.name}\t{info.parent}" if parents and info.parent else info.name)
+            parent = f"\t{info.parent}" if options["parent"] and info.parent else ""
+            click.echo(f"{info.name}{parent}")
     else:
         _table(session, shown, parents=options["parent"])
 
@@ -272,12 +290,12 @@ def _chosen(
     infos: list[SnapshotInfo], start: str | None, options: dict[str, Any]
 ) -> list[SnapshotInfo]:
     """Return what the options leave of a list."""
+    infos = sorted(infos, key=lambda info: info.name.lower())
     if options["topological"]:
         infos = [info for root in infos if root.parent is None for info in _below(infos, root)]
     if start is not None:
-        deep = options["descendants"] or options["tree"]
         family = {info.name for info in infos if info.parent == start}
-        while deep:
+        while options["descendants"]:
             more = {info.name for info in infos if info.parent in family} - family
             if not more:
                 break
@@ -334,13 +352,15 @@ def _named(command: Any) -> Any:
     return click.option("--current", is_flag=True, help="the current one")(command)
 
 
-def _name(session: Session, snapshotname: str | None, *, current: bool) -> str | None:
-    """Return which snapshot is meant, None for the current one."""
+async def _meant(
+    session: Session, found: Domain, snapshotname: str | None, *, current: bool
+) -> SnapshotInfo:
+    """Return which snapshot is meant."""
     if snapshotname is not None and current:
         session.refuse("--snapshotname and --current are mutually exclusive")
     if snapshotname is None and not current:
         session.refuse("--snapshotname or --current is required")
-    return snapshotname
+    return await found.snapshot(snapshotname)
 
 
 @click.command()
@@ -351,11 +371,10 @@ def snapshot_info(
     session: Session, domain: str, *, snapshotname: str | None, current: bool
 ) -> None:
     """Show what is known of a snapshot."""
-    wanted = _name(session, snapshotname, current=current)
 
     async def work(host: Host, found: Domain) -> tuple[str, SnapshotInfo]:
         del host
-        return found.name, await found.snapshot(wanted)
+        return found.name, await _meant(session, found, snapshotname, current=current)
 
     name, info = session.on(domain, work)
     import attrs  # noqa: PLC0415 - only to print
@@ -377,23 +396,17 @@ def snapshot_info(
 
 @click.command()
 @domain_argument
-@_named
+@click.argument("snapshotname")
 @click.option("--security-info", is_flag=True, help="with passwords")
 @click.pass_obj
 def snapshot_dumpxml(
-    session: Session,
-    domain: str,
-    *,
-    snapshotname: str | None,
-    current: bool,
-    security_info: bool,
+    session: Session, domain: str, snapshotname: str, *, security_info: bool
 ) -> None:
     """Show the document of a snapshot."""
-    wanted = _name(session, snapshotname, current=current)
 
     async def work(host: Host, found: Domain) -> str:
         del host
-        return await found.snapshot_xml(wanted, secure=security_info)
+        return await found.snapshot_xml(snapshotname, secure=security_info)
 
     text = session.on(domain, work)
     session.value({"xml": text}, text)
@@ -407,11 +420,10 @@ def snapshot_parent(
     session: Session, domain: str, *, snapshotname: str | None, current: bool
 ) -> None:
     """Show after which snapshot another was taken."""
-    wanted = _name(session, snapshotname, current=current)
 
     async def work(host: Host, found: Domain) -> SnapshotInfo:
         del host
-        return await found.snapshot(wanted)
+        return await _meant(session, found, snapshotname, current=current)
 
     info = session.on(domain, work)
     if info.parent is None:
@@ -438,14 +450,10 @@ def snapshot_current(
             document = await found.snapshot_xml(snapshotname, secure=True)
             await found.create_snapshot(document, redefine=True, current=True)
             return snapshotname
-        try:
-            if name:
-                return (await found.snapshot()).name
-            return await found.snapshot_xml(secure=security_info)
-        except HvError as error:
-            if error.kind is not ErrorClass.NO_DOMAIN_SNAPSHOT:
-                raise
-            session.refuse(f"domain '{domain}' has no current snapshot")
+        current = next((info.name for info in await found.snapshots() if info.current), None)
+        if current is None:
+            session.refuse(f"domain '{found.name}' has no current snapshot")
+        return current if name else await found.snapshot_xml(current, secure=security_info)
 
     text = session.on(domain, work)
     if snapshotname is not None:
@@ -466,18 +474,18 @@ def snapshot_current(
 @click.pass_obj
 def snapshot_revert(session: Session, /, domain: str, **options: Any) -> None:
     """Let a domain be what it was when a snapshot was taken."""
-    wanted = _name(session, options["snapshotname"], current=options["current"])
 
     async def work(host: Host, found: Domain) -> str:
         del host
-        name = wanted or (await found.snapshot()).name
+        meant = await _meant(session, found, options["snapshotname"], current=options["current"])
         flags = {flag: options[flag] for flag in ("running", "paused", "force")}
-        await found.revert_to_snapshot(name, **flags)
-        return name
+        try:
+            await found.revert_to_snapshot(meant.name, **flags)
+        except HvError as error:
+            session.fail(error, failing=f"Failed to revert snapshot {meant.name}")
+        return meant.name
 
-    failing = f"Failed to revert snapshot {wanted}" if wanted else ""
-    name = session.on(domain, work, failing=failing)
-    session.done(f"Domain snapshot {name} reverted")
+    session.done(f"Domain snapshot {session.on(domain, work)} reverted")
 
 
 @click.command()
@@ -489,16 +497,17 @@ def snapshot_revert(session: Session, /, domain: str, **options: Any) -> None:
 @click.pass_obj
 def snapshot_delete(session: Session, /, domain: str, **options: Any) -> None:
     """Forget a snapshot."""
-    wanted = _name(session, options["snapshotname"], current=options["current"])
 
     async def work(host: Host, found: Domain) -> str:
         del host
-        name = wanted or (await found.snapshot()).name
+        meant = await _meant(session, found, options["snapshotname"], current=options["current"])
         flags = {flag: options[flag] for flag in ("children", "children_only", "metadata")}
-        await found.delete_snapshot(name, **flags)
-        return name
+        try:
+            await found.delete_snapshot(meant.name, **flags)
+        except HvError as error:
+            session.fail(error, failing=f"Failed to delete snapshot {meant.name}")
+        return meant.name
 
-    failing = f"Failed to delete snapshot {wanted}" if wanted else ""
-    name = session.on(domain, work, failing=failing)
+    name = session.on(domain, work)
     what = " children" if options["children_only"] else ""
     session.done(f"Domain snapshot {name}{what} deleted")

@@ -10,6 +10,7 @@ import click
 
 from hvcore.cli.session import domain_argument
 from hvcore.cli.words import Number
+from hvcore.cli.words import Positional
 
 if TYPE_CHECKING:
     from hvcore.cli.session import Session
@@ -127,8 +128,10 @@ def dommemstat(session: Session, domain: str) -> None:
 @click.command("cpu-stats")
 @domain_argument
 @click.option("--total", is_flag=True, help="only all CPUs together")
-@click.option("--start", type=Number(signed=True), help="number of the first CPU to show")
-@click.option("--count", type=Number(signed=True), help="how many CPUs to show")
+@click.option(
+    "--start", cls=Positional, type=Number(signed=True), help="number of the first CPU to show"
+)
+@click.option("--count", cls=Positional, type=Number(signed=True), help="how many CPUs to show")
 @click.pass_obj
 def cpu_stats(
     session: Session, domain: str, *, total: bool, start: int | None, count: int | None
@@ -357,27 +360,54 @@ def _selectors(command: Any) -> Any:
     return command
 
 
+_LISTS: Final = (
+    {"active": "that run", "inactive": "that do not run"},
+    {"persistent": "that are defined", "transient": "that vanish when they stop"},
+    {
+        "running": "whose CPUs run",
+        "paused": "whose CPUs are stopped",
+        "shutoff": "that are shut off",
+        "other": "in any other state",
+    },
+)
+"""Which domains can be asked for; of each group, any that is given is enough."""
+
+
+def _lists(command: Any) -> Any:
+    for name, text in reversed([item for group in _LISTS for item in group.items()]):
+        option = click.option(f"--list-{name}", is_flag=True, help=f"only of domains {text}")
+        command = option(command)
+    return command
+
+
+async def _is_listed(domain: Domain, options: dict[str, Any]) -> bool:
+    state = str((await domain.state())[0])
+    known = {
+        "active" if domain.is_active else "inactive",
+        "persistent" if domain.is_persistent else "transient",
+        {"shut off": "shutoff"}.get(state, state if state in ("running", "paused") else "other"),
+    }
+    wanted = [{name for name in group if options[f"list_{name}"]} for group in _LISTS]
+    return all(not names or names & known for names in wanted)
+
+
 @click.command()
 @click.argument("domain", nargs=-1, metavar="[DOMAIN]...")
-@click.option("--list-active", is_flag=True, help="only of domains that run")
-@click.option("--list-inactive", is_flag=True, help="only of domains that do not run")
+@_lists
+@click.option("--nowait", is_flag=True, help="accepted for scripts written for virsh")
 @click.option("--raw", is_flag=True, help="accepted for scripts written for virsh")
 @_selectors
 @click.pass_obj
 def domstats(session: Session, /, domain: tuple[str, ...], **options: Any) -> None:
     """Show all statistics of domains, or of all domains."""
     groups = [group for name, group in _SELECTORS.items() if options[name]]
-    active = None
-    if options["list_active"] != options["list_inactive"]:
-        active = options["list_active"]
 
     async def work(host: Host) -> dict[str, dict[str, Any]]:
-        if not domain:
-            return await host.stats(groups, active=active)
+        chosen = [await session.lookup(host, key) for key in domain]
         found = {}
-        for key in domain:
-            each = await host.lookup(key)
-            found[each.name] = await each.stats(groups)
+        for each in chosen if domain else await host.domains():
+            if await _is_listed(each, options):
+                found[each.name] = await each.stats(groups)
         return found
 
     found = session.run(work)

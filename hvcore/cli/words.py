@@ -11,78 +11,142 @@ from typing import NoReturn
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Mapping
     from collections.abc import Sequence
+
+_HELP: Final = frozenset({"-h", "--help"})
 
 _MOST_TIMEOUT: Final = (1 << 31) / 1000
 """Milliseconds have to fit into an int of C."""
 
 
-def arranged(command: click.Command, args: Sequence[str]) -> list[str]:
+class Positional(click.Option):
+    """An option that may also be given without its name, behind all arguments, as of old."""
+
+
+def arranged(command: click.Command, args: Sequence[str], *, whole: bool = False) -> list[str]:
     """Return ``args`` with every argument that was given by name, as ``--domain``, in its place.
 
     What looks like a negative number is an argument and no option.
+
+    :param whole: nothing is still to be written.
+    :raises click.UsageError: something is missing, or nothing that the verb has; in virsh's words.
     """
     places = {
-        (param.name or "").strip("_").replace("_", "-"): param
+        (param.opts[-1] if isinstance(param, click.Option) else param.name or "")
+        .strip("-_")
+        .replace("_", "-"): param
         for param in command.params
-        if isinstance(param, click.Argument)
+        if isinstance(param, click.Argument | Positional)
     }
     options = {
         name: param
         for param in command.params
-        if isinstance(param, click.Option)
+        if isinstance(param, click.Option) and not isinstance(param, Positional)
         for name in (*param.opts, *param.secondary_opts)
     }
-    given: dict[str, list[str]] = {}
     kept: list[str] = []
-    free: list[str] = []
+    found: list[tuple[str | None, str]] = []
     words = iter(args)
     for word in words:
         name, equals, value = word.partition("=")
         if word == "--":
-            free += words
+            found += [(None, rest) for rest in words]
         elif name in options:
             wants = 0 if options[name].is_flag or equals else options[name].nargs
-            kept += [word, *itertools.islice(words, wants)]
+            kept += [word, *_values(options[name], name, words, wants, whole=whole)]
         elif name.startswith("--") and name[2:] in places:
-            given.setdefault(name[2:], []).extend([value] if equals else itertools.islice(words, 1))
+            values = [value] if equals else _values(places[name[2:]], name, words, 1, whole=whole)
+            found += [(name[2:], each) for each in values]
         elif word.startswith("-") and word != "-" and not word[1:2].isdigit():
-            kept.append(word)  # for click to refuse, or to help
+            if whole and word not in _HELP:
+                raise _unknown(command, name, options)
+            kept.append(word)
         else:
-            free.append(word)
-    if given:
-        free = _placed(command, places, given, free)
-    return [*kept, *(["--"] if any(word.startswith("-") for word in free) else []), *free]
+            found.append((None, word))
+    named, free = _placed(command, places, found, whole=whole and _HELP.isdisjoint(kept))
+    return [*kept, *named, *(["--"] if any(word.startswith("-") for word in free) else []), *free]
+
+
+def _values(
+    param: click.Parameter, name: str, words: Iterator[str], count: int, *, whole: bool
+) -> list[str]:
+    """Return the values behind an option."""
+    found = list(itertools.islice(words, count))
+    if whole and len(found) < count:
+        number = isinstance(param.type, click.types.IntParamType | Number | Timeout)
+        kind = "number" if number else "string"
+        raise click.UsageError(f"expected syntax: {name} <{kind}>")
+    return found
+
+
+def _unknown(
+    command: click.Command, name: str, options: Mapping[str, click.Option]
+) -> click.UsageError:
+    """Return the refusal of an option, which names the nearest one that there is."""
+    import difflib  # noqa: PLC0415 - only for misspelt options
+
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"\n   hint: did you mean {close[0]}?" if close else ""
+    text = f"command '{command.name}' doesn't support option {name}"
+    return click.UsageError(f"{text}{hint}")
 
 
 def _placed(
     command: click.Command,
-    places: dict[str, click.Argument],
-    given: dict[str, list[str]],
-    free: list[str],
-) -> list[str]:
-    """Return all arguments in their order; those without a name go where none was given.
+    places: Mapping[str, click.Parameter],
+    found: list[tuple[str | None, str]],
+    *,
+    whole: bool,
+) -> tuple[list[str], list[str]]:
+    """Return options with their values, and all arguments in their order.
 
-    Text that may be left out and is, before something that is not, becomes empty.
+    What has no name goes to the first place that has none yet, or takes any number. Text that may
+    be left out and is, before something that is not, becomes empty.
     """
-    found: list[str] = []
-    left_out: list[str] = []
+    named = {name for name, _ in found}
+    given: dict[str, list[str]] = {name: [] for name in places}
+    left: list[str] = []
+    for name, value in found:
+        place = name or next((p for p in places if _is_open(p, places, given, named)), None)
+        (left if place is None else given[place]).append(value)
     missing = None
+    options: list[str] = []
+    arguments: list[str] = []
+    left_out: list[str] = []
     for name, param in places.items():
-        here = given.get(name, [])
-        if not here:
-            count = len(free) if param.nargs < 0 else param.nargs
-            here, free = free[:count], free[count:]
-        if here and missing is not None:
-            raise click.UsageError(f"command '{command.name}' requires <{missing}> option")
-        if here:
-            found += [*left_out, *here]
+        if isinstance(param, Positional):
+            options += itertools.chain.from_iterable((f"--{name}", each) for each in given[name])
+            continue
+        if given[name]:
+            if missing is not None:
+                raise click.UsageError(f"command '{command.name}' requires <{missing}> option")
+            arguments += [*left_out, *given[name]]
             left_out = []
         elif param.required or param.type is not click.STRING:
             missing = missing or name
+            if whole and param.required:
+                raise click.UsageError(f"command '{command.name}' requires <{missing}> option")
         else:
             left_out.append("")
-    return found + free
+    if whole and left:
+        raise click.UsageError(f"unexpected data '{left[0]}'")
+    return options, arguments + left
+
+
+def _is_open(
+    name: str,
+    places: Mapping[str, click.Parameter],
+    given: dict[str, list[str]],
+    named: set[str | None],
+) -> bool:
+    param = places[name]
+    return _many(param) or (name not in named and len(given[name]) < param.nargs)
+
+
+def _many(param: click.Parameter) -> bool:
+    return param.nargs < 0 or param.multiple
 
 
 def malformed(

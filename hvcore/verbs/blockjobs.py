@@ -96,12 +96,8 @@ class BlockJobHandle(Handle):
             blockjobs.check_free(change.record, found)
             job = blockjobs.new_pull(found, base)
             job.bandwidth = bandwidth
-            change.record.blockjobs[job.disk] = job
-            try:
+            with blockjobs.starting(change.record, job):
                 await driver.block_pull(change.record, change.live, job)
-            except BaseException:
-                change.record.blockjobs.pop(job.disk, None)
-                raise
 
     async def block_commit(
         self,
@@ -139,12 +135,8 @@ class BlockJobHandle(Handle):
                 found, base=base, top=top, shallow=shallow, active=active, delete=delete
             )
             job.bandwidth = bandwidth
-            change.record.blockjobs[job.disk] = job
-            try:
+            with blockjobs.starting(change.record, job):
                 await driver.block_commit(change.record, change.live, job)
-            except BaseException:
-                change.record.blockjobs.pop(job.disk, None)
-                raise
             if active:
                 blockjobs.show_mirror(found, job, None)
 
@@ -194,12 +186,8 @@ class BlockJobHandle(Handle):
             job, image = blockjobs.new_copy(found, copy, shallow=shallow, reuse=reuse)
             job.bandwidth, job.synchronous = bandwidth, synchronous
             job.granularity, job.buffer = granularity, buffer
-            change.record.blockjobs[job.disk] = job
-            try:
+            with blockjobs.starting(change.record, job):
                 await driver.block_copy(change.record, change.live, job, image)
-            except BaseException:
-                change.record.blockjobs.pop(job.disk, None)
-                raise
             blockjobs.show_mirror(found, job, image)
 
     async def block_job(self, disk: str) -> BlockJobInfo | None:
@@ -264,7 +252,9 @@ class BlockJobHandle(Handle):
     async def wait_for_block_job(self, disk: str) -> BlockJobStatus:
         """Wait until the job of a disk is ready or over, and return which.
 
-        :raises HvError: it has none.
+        Who asks too late is told how the last one ended.
+
+        :raises HvError: the disk has none, and had none since the domain was started.
         :raises DomainGone: the domain stopped before.
         """
         from hvcore import blockjobs  # noqa: PLC0415
@@ -272,6 +262,4 @@ class BlockJobHandle(Handle):
         record = self._now()
         record.check_active()
         assert record.live is not None  # it runs
-        found = blockjobs.disk_of(record.live.domain, disk)
-        blockjobs.job_of(record, found)
-        return await blockjobs.wait(record, found.target or "")
+        return await blockjobs.wait(record, blockjobs.disk_of(record.live.domain, disk))

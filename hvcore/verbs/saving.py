@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
+from hvcore.errors import InvalidFlags
 from hvcore.operations import Op
 from hvcore.verbs.base import Handle
 from hvcore.verbs.base import OnHost
@@ -169,11 +170,7 @@ class SavingHandle(Handle):
             ("LIVE", "RESET", live and reset),
         ):
             if taken:
-                raise HvError(
-                    f"flags 'VIR_DUMP_{first}' and 'VIR_DUMP_{second}' in "
-                    "virDomainCoreDumpWithFormat are mutually exclusive",
-                    kind=ErrorClass.INVALID_ARG,
-                )
+                raise InvalidFlags.exclusive(f"VIR_DUMP_{first}", f"VIR_DUMP_{second}")
         await saving.dump(
             self._engine, self._record, path, kind=kind, crash=crash, live=live, reset=reset
         )

@@ -75,6 +75,7 @@ class SnapshotHandle(Handle):
         metadata: bool = True,
         redefine: bool = False,
         current: bool = False,
+        strict: bool = False,
     ) -> SnapshotInfo:
         """Take a snapshot, and return what it is.
 
@@ -88,6 +89,7 @@ class SnapshotHandle(Handle):
         :param metadata: remember it; it is for others to know of otherwise.
         :param redefine: only remember what was taken by others, or change what is known.
         :param current: with ``redefine``: it is the current one.
+        :param strict: refuse elements and attributes that nothing claims.
         :raises ConfigError: the document is refused.
         :raises HvError: that cannot be.
         """
@@ -102,6 +104,7 @@ class SnapshotHandle(Handle):
             metadata=metadata,
             redefine=redefine,
             current=current,
+            strict=strict,
         )
         document = "<domainsnapshot/>" if xml is None else xml
         return await snapshots.create(self._engine, self._record, document, request)

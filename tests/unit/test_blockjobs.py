@@ -11,6 +11,8 @@ from lxml import etree
 from hvcore import connect
 from hvcore import events
 from hvcore import sync
+from hvcore.cli.blockjobs import Bandwidth
+from hvcore.cli.blockjobs import _bandwidth
 from hvcore.cli.main import hv
 from hvcore.errors import ConfigError
 from hvcore.errors import DomainGone
@@ -222,6 +224,30 @@ async def test_one_that_fails_on_the_way(host, vm, jobs):
     assert not host.test.faults.pending
     await vm.block_pull("vda")
     assert await vm.wait_for_block_job("vda") is BlockJobStatus.COMPLETED
+
+
+async def test_who_asks_late_is_told_how_it_ended(host, vm):
+    host.test.faults.fail_block_job(2, disk="vda")
+    host.test.clock.hold()
+    await vm.block_pull("vda")
+    await host.test.clock.advance(60)
+    assert await vm.block_job("vda") is None
+    for _ in range(2):
+        assert await vm.wait_for_block_job("vda") is BlockJobStatus.FAILED
+    with pytest.raises(HvError, match="disk vdb does not have an active block job"):
+        await vm.wait_for_block_job("vdb")
+    host.test.faults.before("block_pull", DriverError("no room"))
+    with pytest.raises(DriverError, match="no room"):
+        await vm.block_pull("vda")
+    assert await vm.wait_for_block_job("vda") is BlockJobStatus.FAILED
+    await vm.block_pull("vda")
+    waiting = asyncio.create_task(vm.wait_for_block_job("vda"))
+    await host.test.clock.advance(60)
+    assert await waiting is BlockJobStatus.COMPLETED
+    await vm.destroy()
+    await vm.start()
+    with pytest.raises(HvError, match="disk vda does not have an active block job"):
+        await vm.wait_for_block_job("vda")
 
 
 async def test_one_that_does_not_begin(host, vm):
@@ -440,6 +466,20 @@ def test_hv_refuses(args, said):
     assert (result.exit_code, result.stderr) == (1, said)
 
 
+@pytest.mark.parametrize(
+    ("given", "in_bytes", "expected"),
+    [
+        ("3", False, 3 << 20),
+        ("3", True, 3),
+        ("3M", True, 3 << 20),
+        ("2500KiB", False, 2 << 20),
+    ],
+)
+def test_bandwidths_may_have_a_unit(given, in_bytes, expected):
+    number = Bandwidth().convert(given, None, None)
+    assert _bandwidth({"bandwidth": number, "in_bytes": in_bytes}) == expected
+
+
 def test_hv_copies(tmp_path):
     copied = run(
         "blockcopy",
@@ -456,7 +496,10 @@ def test_hv_copies(tmp_path):
     assert copied.stdout == "Successfully pivoted\n"
     shown = run("blockcopy", "test", "vda", "/x", "--print-xml", "--format", "raw", "--blockdev")
     assert shown.stdout == (
-        '<disk type=\'block\'>\n  <source dev="/x"/>\n  <driver type="raw"/>\n</disk>\n\n'
+        "<disk type='block'>\n  <source dev='/x'/>\n  <driver type='raw'/>\n</disk>\n\n"
+    )
+    assert run("blockpull", "test", "vda", "1.5").stderr.endswith(
+        "Error: Scaled numeric value '1.5' for <--bandwidth> option is malformed or out of range\n"
     )
     finished = run("blockcopy", "test", "vda", "/x", "--transient-job", "--finish")
     assert finished.stdout == "Successfully copied\n"

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from hvcore.cli.main import hv
 from hvcore.cli.words import Number
+from hvcore.cli.words import Positional
 from hvcore.cli.words import Timeout
 from hvcore.cli.words import arranged
 
@@ -40,9 +41,49 @@ def test_arguments_may_have_their_names(args, expected):
     assert arranged(verb, args.split()) == expected.split()
 
 
-def test_what_is_missing_is_named():
-    with pytest.raises(click.UsageError, match="command 'verb' requires <domain> option"):
-        arranged(verb, ["--count", "1"])
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--count 1", "command 'verb' requires <domain> option"),
+        ("a", "command 'verb' requires <count> option"),
+        ("a 1 --colour red", "command 'verb' doesn't support option --colour"),
+        ("a 1 --liv", "command 'verb' doesn't support option --liv\n   hint: did you mean --live?"),
+        ("a 1 --size", "expected syntax: --size <string>"),
+        ("a --count", "expected syntax: --count <number>"),
+    ],
+)
+def test_what_is_wrong_is_named(args, expected):
+    with pytest.raises(click.UsageError) as caught:
+        arranged(verb, args.split(), whole=True)
+    assert caught.value.message == expected
+
+
+def test_what_is_too_much_is_named():
+    said = CliRunner().invoke(hv, ["-c", "test:///default", "domname", "1", "two"])
+    assert (said.exit_code, said.stderr.splitlines()[-1]) == (2, "Error: unexpected data 'two'")
+
+
+@click.command("verb")
+@click.argument("domain")
+@click.option("--base", cls=Positional)
+@click.option("--disk", cls=Positional, multiple=True)
+def placing(**found):
+    click.echo(found)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("a b c d", "--base b --disk c --disk d a"),
+        ("--disk c a d --base b", "--disk c --disk d a --base b"),
+        ("--disk c a", "--disk c a"),
+    ],
+)
+def test_options_may_come_without_their_names(args, expected):
+    found = arranged(placing, args.split(), whole=True)
+    assert sorted(found) == sorted(expected.split())
+    seen = placing.make_context("verb", found).params
+    assert (seen["domain"], seen["disk"][0]) == ("a", "c")
 
 
 @pytest.mark.parametrize(

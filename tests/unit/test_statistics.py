@@ -167,6 +167,12 @@ def test_the_verbs():
     )
     found = json.loads(run("--json", "domstats", "--vcpu").output)
     assert found["test"]["vcpu.maximum"] == 2
+    for shown in ("--list-active", "--list-persistent --list-transient", "--list-running"):
+        assert list(json.loads(run("--json", "domstats", *shown.split()).output)) == ["test"]
+    for hidden in ("--list-inactive", "--list-transient", "--list-paused --list-other", "test"):
+        words = f"{hidden} --list-shutoff".split()
+        assert json.loads(run("--json", "domstats", *words).output) == {}
+    assert run("domstats", "none").stderr == "error: failed to get domain 'none'\n"
     assert run("domblkstat", "test", "vdz").exit_code == 1
     assert run("cpu-stats", "test", "--start", "-1").exit_code == 1
     assert run("cpu-stats", "test", "--count", "-1").exit_code == 1

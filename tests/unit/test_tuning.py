@@ -91,7 +91,7 @@ async def test_a_pin_changes_what_runs_or_the_next_start_or_both(host, domain):
         ),
         (
             lambda d: d.vcpu_count(live=True, config=True),
-            "flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG'",
+            "Flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG'",
         ),
     ],
 )
