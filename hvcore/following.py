@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hvcore.driver import Setup
     from hvcore.process import Log
     from hvcore.process import Process
+    from hvcore.state import StateDirectory
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ class Following(Driver, Generic[_G]):
         super().__init__(setup)
         self._guests: dict[Record, _G] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def _directory(self) -> StateDirectory:
+        assert self.directory is not None  # keeps_state
+        return self.directory
 
     def detach(self, record: Record) -> None:
         """Forget a guest that :meth:`close` has let go."""

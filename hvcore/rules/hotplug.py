@@ -25,6 +25,7 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import Unsupported
+from hvcore.errors import ValidationFailed
 from hvcore.model.devices import VISITED
 from hvcore.model.devices.base import CcwAddress
 from hvcore.model.devices.base import PciAddress
@@ -36,6 +37,7 @@ from hvcore.model.devices.hostdev import ScsiSource
 from hvcore.model.devices.hostdev import UsbSource
 from hvcore.model.devices.rng import EgdBackend
 from hvcore.model.devices.rng import RandomBackend
+from hvcore.rules.disk import duplicate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,12 @@ Action: TypeAlias = Literal["attach", "detach", "update"]
 
 _Check: TypeAlias = "Callable[[Domain, Any], HvError | None]"
 _Same: TypeAlias = "Callable[[Any, Any], bool]"
+
+
+PLUGGED_BUSES: Final = frozenset({"usb", "virtio", "scsi"})
+"""Buses of disks that come and go while a guest runs."""
+
+_PLUGGED_CONTROLLERS: Final = frozenset({"scsi", "virtio-serial"})
 
 
 def unsupported(action: Action, name: str, *, live: bool) -> HvError:
@@ -605,6 +613,33 @@ def add(domain: Domain, device: Any) -> None:
     if problem is not None:
         raise problem
     insert(domain, device)
+
+
+def disk_refusal(domain: Domain, disk: Any) -> HvError | None:
+    """Return why a running guest cannot get a disk, whatever its hypervisor is."""
+    if disk.device == "floppy":
+        return _not_plugged("floppy device hotplug isn't supported")
+    for other in domain.devices.disks:
+        if other.target == disk.target:
+            return ValidationFailed([duplicate(other, disk)])
+    if disk.bus == "usb" and disk.device == "lun":
+        return Unsupported("disk device='lun' is not supported for usb bus")
+    if disk.bus == "virtio" and disk.device == "cdrom":
+        return _not_plugged("cdrom device with virtio bus isn't supported")
+    if disk.bus not in PLUGGED_BUSES:
+        return _not_plugged(f"disk bus '{disk.bus}' cannot be hotplugged.")
+    return None
+
+
+def controller_refusal(controller: Any) -> HvError | None:
+    """Return why a running guest cannot get a controller, whatever its hypervisor is."""
+    if controller.type not in _PLUGGED_CONTROLLERS:
+        return _not_plugged(f"'{controller.type}' controller cannot be hot plugged.")
+    return None
+
+
+def _not_plugged(message: str) -> HvError:
+    return HvError(message, kind=ErrorClass.OPERATION_UNSUPPORTED)
 
 
 def number(domain: Domain, device: Any) -> None:

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Context
     from hvcore.pipeline import Definition
     from hvcore.pipeline import Pipeline
-    from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.uri import Uri
     from hvcore_ch.capabilities import ChCapabilities
@@ -99,11 +98,6 @@ class ChDriver(Following[Guest], Migration):
                 f"unexpected Cloud-Hypervisor URI path '{uri.path}', try ch:///system",
                 kind=ErrorClass.INTERNAL,
             )
-
-    @property
-    def _directory(self) -> StateDirectory:
-        assert self.directory is not None  # keeps_state
-        return self.directory
 
     # -- rules --------------------------------------------------------------------------
 

@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from hvcore.pipeline import Pipeline
     from hvcore.registry import Registry
     from hvcore.rules.placement import Advice
-    from hvcore.state import StateDirectory
     from hvcore.state import Status
     from hvcore.uri import Uri
     from hvcore_qemu.capabilities import QemuCapabilities
@@ -140,11 +139,6 @@ class QemuDriver(Following[Guest], Agent, Emulators, Migration, Statistics):
 
         caps = recordings.load(recording)
         return QemuRehearsal(registry, caps, host or recordings.host_of(caps))
-
-    @property
-    def _directory(self) -> StateDirectory:
-        assert self.directory is not None  # keeps_state
-        return self.directory
 
     # -- rules --------------------------------------------------------------------------
 

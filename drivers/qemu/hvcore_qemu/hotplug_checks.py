@@ -16,12 +16,12 @@ from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
 from hvcore.errors import InvalidState
 from hvcore.errors import Unsupported
-from hvcore.errors import ValidationFailed
 from hvcore.model.devices.base import DriveAddress
 from hvcore.model.devices.base import PciAddress
 from hvcore.model.devices.base import VirtioSerialAddress
-from hvcore.rules.disk import duplicate
 from hvcore.rules.hotplug import FAMILIES
+from hvcore.rules.hotplug import controller_refusal
+from hvcore.rules.hotplug import disk_refusal
 from hvcore.rules.hotplug import same_address
 from hvcore.rules.hotplug import unsupported
 from hvcore_qemu.devices.chardev import on_board
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _PLUGGED_NETS: Final = frozenset({
     "bridge", "network", "direct", "ethernet", "vhostuser", "user", "vdpa", "hostdev"
 })  # fmt: skip
-_PLUGGED_CONTROLLERS: Final = frozenset({"scsi", "virtio-serial"})
 _FIXED_CHARDEVS: Final = frozenset({"spiceport", "pipe", "stdio", "nmdm"})
 _PLUGGED_TARGETS: Final = frozenset({"pci-serial", "usb-serial", "virtio"})
 _PLUGGED_ADDRESSES: Final = (PciAddress, VirtioSerialAddress)
@@ -54,15 +53,9 @@ def _unsupported(message: str) -> HvError:
 
 
 def _new_disk(domain: Domain, disk: Disk) -> HvError | None:
-    if disk.device == "floppy":
-        return _unsupported("floppy device hotplug isn't supported")
-    for other in domain.devices.disks:
-        if other.target == disk.target:
-            return ValidationFailed([duplicate(other, disk)])
-    if disk.bus == "usb" and disk.device == "lun":
-        return Unsupported("disk device='lun' is not supported for usb bus")
-    if disk.bus == "virtio" and disk.device == "cdrom":
-        return _unsupported("cdrom device with virtio bus isn't supported")
+    problem = disk_refusal(domain, disk)
+    if problem is not None:
+        return problem
     if disk.bus == "scsi":
         if not isinstance(disk.address, DriveAddress):
             kind = "none" if disk.address is None else disk.address.type
@@ -75,14 +68,13 @@ def _new_disk(domain: Domain, disk: Disk) -> HvError | None:
             for each in others
         ):
             return InvalidState("Domain already contains a disk with that address")
-    elif disk.bus not in ("usb", "virtio"):
-        return _unsupported(f"disk bus '{disk.bus}' cannot be hotplugged.")
     return None
 
 
 def _new_controller(domain: Domain, controller: Any) -> HvError | None:
-    if controller.type not in _PLUGGED_CONTROLLERS:
-        return _unsupported(f"'{controller.type}' controller cannot be hot plugged.")
+    problem = controller_refusal(controller)
+    if problem is not None:
+        return problem
     index = controller.index
     if index is not None and find_controller(domain.devices.controllers, controller.type, index):
         return HvError(

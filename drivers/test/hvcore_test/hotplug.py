@@ -13,10 +13,7 @@ from typing import Final
 
 from hvcore.errors import ErrorClass
 from hvcore.errors import HvError
-from hvcore.errors import Unsupported
-from hvcore.errors import ValidationFailed
 from hvcore.rules import hotplug
-from hvcore.rules.disk import duplicate
 from hvcore_test import aliases
 
 if TYPE_CHECKING:
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 
 _COLD: Final = frozenset({"sounds", "iommus"})
 """Families that no hypervisor can plug, though their definition can be changed."""
-_PLUGGED_BUSES: Final = frozenset({"usb", "virtio", "scsi"})
-_CONTROLLERS: Final = frozenset({"scsi", "virtio-serial"})
 _REMOVABLE: Final = frozenset({"cdrom", "floppy"})
 
 
@@ -62,27 +57,16 @@ def attach(domain: Domain, device: Any) -> None:
     """
     family = hotplug.family_of(domain, device)
     _check(family, "attach")
+    problem = None
     if family.members == "disks":
-        _check_disk(domain, device)
-    elif family.members == "controllers" and device.type not in _CONTROLLERS:
-        raise _refusal(f"'{device.type}' controller cannot be hot plugged.")
+        problem = hotplug.disk_refusal(domain, device)
+    elif family.members == "controllers":
+        problem = hotplug.controller_refusal(device)
+    if problem is not None:
+        raise problem
     hotplug.number(domain, device)
     hotplug.add(domain, device)
     aliases.assign(domain)
-
-
-def _check_disk(domain: Domain, disk: Any) -> None:
-    if disk.device == "floppy":
-        raise _refusal("floppy device hotplug isn't supported")
-    for other in domain.devices.disks:
-        if other.target == disk.target:
-            raise ValidationFailed([duplicate(other, disk)])
-    if disk.bus == "usb" and disk.device == "lun":
-        raise Unsupported("disk device='lun' is not supported for usb bus")
-    if disk.bus == "virtio" and disk.device == "cdrom":
-        raise _refusal("cdrom device with virtio bus isn't supported")
-    if disk.bus not in _PLUGGED_BUSES:
-        raise _refusal(f"disk bus '{disk.bus}' cannot be hotplugged.")
 
 
 def check_detach(domain: Domain, device: Any) -> None:
@@ -97,7 +81,7 @@ def check_detach(domain: Domain, device: Any) -> None:
     if family.members == "disks":
         if device.device == "floppy":
             raise _refusal("disk device type 'floppy' cannot be detached")
-        if device.bus not in _PLUGGED_BUSES:
+        if device.bus not in hotplug.PLUGGED_BUSES:
             raise _refusal("This type of disk cannot be hot unplugged")
 
 
